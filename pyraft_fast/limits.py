@@ -1,0 +1,46 @@
+"""Every bound of the system in one place. `ext/limits.pxi` mirrors the ones C code needs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * 1024
+
+# RESP, as a client speaks it
+BULK_BYTES_MAX: Final = 64 * MIB
+ARGC_MAX: Final = 1024 * KIB
+INLINE_BYTES_MAX: Final = 64 * KIB
+COMMAND_BYTES_MAX: Final = 64 * MIB  # all words of one command together
+NESTING_MAX: Final = 32  # lists and dicts inside one value, or replies inside replies
+
+# Clients
+CLIENTS_MAX: Final = 10_000
+OUTPUT_BYTES_MAX: Final = 256 * MIB  # unread replies of one connection, then it is closed
+OUTPUT_BYTES_PAUSE: Final = 1 * MIB  # past this the connection is not read until it drains
+PIPELINE_COMMANDS_MAX: Final = 10_000  # unanswered commands of one connection before it is paused
+ANSWER_SECONDS_MAX: Final = 4.0  # redis-py gives up at 5 s
+
+# Batches and the log
+BATCH_BYTES_SOFT: Final = 1 * MIB  # a turn's batch is closed past this
+BATCH_COMMANDS_MAX: Final = 4096
+RECORD_BYTES_MAX: Final = 80 * MIB  # header and payload of one log record
+PENDING_BATCHES_MAX: Final = 256  # proposed by this node and not yet applied
+PENDING_BYTES_MAX: Final = 64 * MIB
+LOG_CACHE_BYTES_MAX: Final = 64 * MIB  # entries consensus keeps in memory
+SEGMENT_BYTES: Final = 16 * MIB  # one log file, zero-filled ahead of use
+
+# Ring and pipe between the two processes
+RING_BYTES: Final = 8 * MIB
+PIPE_FRAME_BYTES_MAX: Final = 96 * MIB
+
+# Peers
+APPEND_BYTES_MAX: Final = 1 * MIB  # entries in one append message (one entry may be larger)
+INFLIGHT_MESSAGES_MAX: Final = 64
+INFLIGHT_BYTES_MAX: Final = 8 * MIB
+PEER_QUEUE_BYTES_MAX: Final = 96 * MIB  # unsent bytes of one peer link before it is cut
+PEER_FRAME_BYTES_MAX: Final = 96 * MIB
+SNAPSHOT_CHUNK_BYTES: Final = 1 * MIB
+MEMBERS_MAX: Final = 32
+TOMBSTONES_MAX: Final = 256
+NID_BYTES_MAX: Final = 128

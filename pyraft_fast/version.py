@@ -1,0 +1,3 @@
+"""The one place that states the version of the package."""
+
+VERSION = "0.1.0"
