@@ -1,0 +1,43 @@
+# Two commands for a fresh machine: `make run` starts a node, `make test` passes the tests.
+# Settings: PYTHON (which interpreter), VENV (where its environment lies), ARGS (more flags).
+
+PYTHON ?=
+VENV ?= .venv
+PORT ?= 5010
+DIR ?= data
+ARGS ?=
+BIN = $(VENV)/bin
+SOURCES = setup.py pyproject.toml pyraft_fast/version.py $(wildcard ext/*)
+
+.PHONY: run test check fix clean bench soak crash fuzz dist
+
+## Start one node on 127.0.0.1:$(PORT), its files in ./$(DIR); stop it with Ctrl-C.
+run: $(VENV)/.ready-run
+	@echo "try: redis-cli -p $(PORT) set key value   (Ctrl-C stops the node)"
+	@exec $(BIN)/pyraft-fast -i 1 -a 127.0.0.1:$(PORT) --dir $(DIR) $(ARGS)
+
+## Every check and test.
+test: check
+	$(BIN)/python -m pytest $(ARGS)
+
+## Style and types only; changes nothing.
+check: $(VENV)/.ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest pyraft_fast._entry pyraft_fast._quorum pyraft_fast._resp pyraft_fast._ring
+
+fix: $(VENV)/.ready-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.ready-run: $(SOURCES) tools/prepare.sh
+	@tools/prepare.sh run $(VENV) $(PYTHON)
+	@touch $@
+
+$(VENV)/.ready-test: $(SOURCES) tools/prepare.sh
+	@tools/prepare.sh test $(VENV) $(PYTHON)
+	@touch $@ $(VENV)/.ready-run
+
+clean:
+	rm -rf build dist *.egg-info pyraft_fast/*.so $(VENV)
