@@ -1,0 +1,65 @@
+"""The `pyraft-fast` command: run a node, or look into its files.
+
+Errors a user can cause end in one line on standard error: status 2 for flags that cannot be
+used, status 1 for a node that cannot start or had to stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pyraft_fast.errors import ConfigError, RaftException
+from pyraft_fast.raft import make_default_node
+from pyraft_fast.storage.dump import lines
+
+RUN_HELP = """\
+  pyraft-fast -a 127.0.0.1:5010 -i 1
+  pyraft-fast -a 127.0.0.1:5010 -i 1 -e 2/127.0.0.1:5020,3/127.0.0.1:5030
+  pyraft-fast dump FILE        print a log or snapshot file as readable lines
+"""
+
+
+def run_node(argv: Sequence[str]) -> int:
+    """Start a node from its flags and wait until it has stopped."""
+    parser = argparse.ArgumentParser(
+        prog="pyraft-fast",
+        description="A replicated, linearizable state machine that speaks the Redis protocol.",
+        epilog=RUN_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    node = make_default_node(parser, argv)
+    node.start()
+    node.join()
+    return node.exit_status
+
+
+def dump_files(argv: Sequence[str]) -> int:
+    """Print files of a node, a record a line."""
+    parser = argparse.ArgumentParser(prog="pyraft-fast dump", description=dump_files.__doc__)
+    parser.add_argument("file", nargs="+", help="a raft_*.log or raft_*.dat file")
+    for name in parser.parse_args(argv).file:
+        for line in lines(name):
+            sys.stdout.write(line + "\n")
+    return 0
+
+
+COMMANDS = {"dump": dump_files}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if words and words[0] in COMMANDS:
+            return COMMANDS[words[0]](words[1:])
+        return run_node(words)
+    except RaftException as error:
+        sys.stderr.write(f"pyraft-fast: {error}\n")
+        return 2 if isinstance(error, ConfigError) else 1
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        return 130
