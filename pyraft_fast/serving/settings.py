@@ -1,0 +1,57 @@
+"""Everything that may be set on a node, in one value that both processes read.
+
+A plain record: whoever builds it checks what people typed. The consensus process gets it as a
+msgpack map (`for_consensus`), so it holds plain types only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyraft_fast.limits import RING_BYTES
+
+READS = ("linearizable", "local")
+FSYNC_MODES = ("always", "everysec", "never")
+
+
+@dataclass(slots=True)
+class Settings:
+    """Settings of one node.
+
+    `addr` is what others are told ("host:port"); `bind_host` and `port` are listened on, port + 1
+    for nodes. `ensemble` lists other members as (nid or "", "host:port"). `log_max` counts
+    applied commands between snapshots (None: CONF_LOG_MAX at start). `password` None: open.
+    """
+
+    nid: str
+    addr: str
+    bind_host: str
+    port: int
+    folder: str = "."
+    ensemble: Sequence[tuple[str, str]] = field(default_factory=list)
+    overwrite_peer: bool = False
+    reads: str = "linearizable"
+    fsync: str = "always"
+    heartbeat_ms: int = 50
+    election_ms_min: int = 300
+    election_ms_max: int = 600
+    log_max: int | None = None
+    password: str | None = None
+    ring_bytes: int = RING_BYTES
+    load: str = ""
+
+    def for_consensus(self) -> dict[str, Any]:
+        """The part the consensus process needs, as msgpack can carry it."""
+        return {
+            "nid": self.nid,
+            "addr": self.addr,
+            "folder": self.folder,
+            "ensemble": [list(pair) for pair in self.ensemble],
+            "overwrite_peer": self.overwrite_peer,
+            "fsync": self.fsync,
+            "heartbeat_ms": self.heartbeat_ms,
+            "election_ms_min": self.election_ms_min,
+            "election_ms_max": self.election_ms_max,
+        }
