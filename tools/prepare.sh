@@ -78,6 +78,16 @@ fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 if [ "$purpose" = test ]; then
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[test]'
+    # Every redis-py that people have, each beside the others. 3.4.1 wants distutils, which
+    # setuptools still has.
+    for version in 3.4.1 5 7 8; do
+        library=$venv/clients/redis-$version
+        [ -d "$library/redis" ] && continue
+        exact="==$version"
+        [ "$version" = 3.4.1 ] || exact="==$version.*"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+            --target "$library" "redis$exact" $([ "$version" != 3.4.1 ] || echo setuptools)
+    done
 else
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e .
 fi
