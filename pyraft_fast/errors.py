@@ -98,11 +98,22 @@ class StartError(RaftException):
 
 
 class StorageError(RaftException):
-    """A file of the node cannot be read or written; the message names it."""
+    """A file of the node cannot be read or written; the message names it.
+
+    `errno` is the operating system's number, or None where the system was not at fault.
+    """
+
+    def __init__(self, text: str = "", errno: int | None = None) -> None:
+        super().__init__(text)
+        self.errno = errno
 
 
 class DamagedFile(StorageError):
     """A file holds bytes that were acknowledged and are now wrong; the node must not go on."""
+
+
+class SnapshotError(StorageError):
+    """A value cannot be put into a snapshot; the message names its key. The log is kept."""
 
 
 class InvariantError(RaftException):
