@@ -20,7 +20,10 @@ VERSIONS = ("3.4.1", "5", "7", "8")
 
 # Run by every redis-py: connect as it does by default, write, read, expire, pipeline, and say so.
 SCRIPT = """
-import sys, redis
+import contextlib, sys
+with contextlib.suppress(ImportError):
+    import setuptools  # brings distutils back, which redis-py 3.4.1 wants
+import redis
 port = int(sys.argv[1])
 client = redis.Redis(host="127.0.0.1", port=port)
 assert client.ping()
