@@ -9,7 +9,7 @@ ARGS ?=
 BIN = $(VENV)/bin
 SOURCES = setup.py pyproject.toml pyraft_fast/version.py $(wildcard ext/*)
 
-.PHONY: run test check fix clean bench soak crash fuzz dist
+.PHONY: run test check fix clean bench crash
 
 ## Start one node on 127.0.0.1:$(PORT), its files in ./$(DIR); stop it with Ctrl-C.
 run: $(VENV)/.ready-run
@@ -41,3 +41,12 @@ $(VENV)/.ready-test: $(SOURCES) tools/prepare.sh
 
 clean:
 	rm -rf build dist *.egg-info pyraft_fast/*.so $(VENV)
+
+## SET and GET beside redis-server, in one run; prints a table, decides nothing.
+bench: $(VENV)/.ready-test
+	$(BIN)/python -m tests.bench.compare $(ARGS)
+
+## Kill -9 rounds, the long form of the test: make crash ROUNDS=200
+ROUNDS ?= 200
+crash: $(VENV)/.ready-test
+	PYRAFT_FAST_CRASH_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -s tests/process/test_crash_rounds.py $(ARGS)
