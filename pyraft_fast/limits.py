@@ -29,6 +29,7 @@ PENDING_BATCHES_MAX: Final = 256  # proposed by this node and not yet applied
 PENDING_BYTES_MAX: Final = 64 * MIB
 LOG_CACHE_BYTES_MAX: Final = 64 * MIB  # entries consensus keeps in memory
 SEGMENT_BYTES: Final = 16 * MIB  # one log file, zero-filled ahead of use
+LOG_POSITIONS_MAX: Final = 4 * MIB  # entries whose place on disk is remembered, 8 bytes each
 
 # Ring and pipe between the two processes
 RING_BYTES: Final = 8 * MIB
