@@ -161,9 +161,7 @@ def decode_head(data: bytes) -> tuple[Head, int]:
             raise StorageError("it is not a log of this program")
         if values["version"] != VERSION:
             raise StorageError(f"its format {values['version']} is not known to this program")
-        identity = Identity(
-            int(values["cluster"]), str(values["nid"]), int(values["incarnation"])
-        )
+        identity = Identity(int(values["cluster"]), str(values["nid"]), int(values["incarnation"]))
         head = Head(
             identity,
             int(values["sequence"]),
@@ -183,8 +181,11 @@ def encode_group(
     start: int,
     durable_offset: int,
     records: Sequence[bytes],
-) -> bytes:
-    """The bytes of one group that will lie at `offset` of the segment `head`."""
+) -> tuple[bytes, int]:
+    """One group that will lie at `offset` of the segment `head`.
+
+    Returns its bytes and where in them the first of `records` begins.
+    """
     parts: list[bytes] = []
     for record in records:
         parts.append(record)
@@ -199,20 +200,18 @@ def encode_group(
     values = [state.term, state.vote, state.commit, durable_offset, start, len(body), blanks]
     payload = _pack_to_length(values, _STATE_BYTES_MAX - HEADER_SIZE if long else 0)
     length = HEADER_SIZE + len(payload)
-    return (
-        seal(
-            KIND_STATE,
-            state.commit,
-            state.term,
-            length,  # the length once more: one changed byte cannot move the record's end
-            head.identity.incarnation,
-            head.sequence,
-            offset,
-            len(records),
-            payload,
-        )
-        + body
+    record = seal(
+        KIND_STATE,
+        state.commit,
+        state.term,
+        length,  # the length once more: one changed byte cannot move the record's end
+        head.identity.incarnation,
+        head.sequence,
+        offset,
+        len(records),
+        payload,
     )
+    return record + body, length
 
 
 def _pack_to_length(values: list[Any], length: int) -> bytes:

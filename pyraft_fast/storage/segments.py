@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from itertools import pairwise
 from typing import NamedTuple
 
 from pyraft_fast._entry import KIND_CONFIG, KIND_RESET, Header
@@ -188,7 +189,7 @@ def find_segments(disk: Disk, folder: str, nid: str) -> list[Segment]:
         raise failed("list", folder, error) from error
     found = [_read_head(disk, names.joined(folder, each.name)) for each in listed]
     found.sort(key=lambda segment: segment.head.sequence)
-    for older, newer in zip(found, found[1:], strict=False):
+    for older, newer in pairwise(found):
         if newer.head.sequence != older.head.sequence + 1:
             reason = (
                 f"it is segment {newer.head.sequence} of the log, and the one before it is "
@@ -296,8 +297,6 @@ class _Replay:
             reason = f"{broken.reason}, and the log goes on in a newer file"
         elif broken.offset == segment.begin:
             reason = broken.reason
-        elif broken.offset < self.durable:
-            reason = f"{broken.reason}, and the groups before it say it was synced"
         elif claim := claims_beyond(data, segment.head, broken.offset):
             reason = f"{broken.reason}, and a group at offset {claim} says it was synced"
         elif not broken.blank:
