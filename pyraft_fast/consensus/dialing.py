@@ -15,7 +15,6 @@ from pyraft_fast.address import Address, parse_address
 from pyraft_fast.consensus.frames import VERSION, Fields, FrameReader, FrameType, encode_frame
 from pyraft_fast.errors import (
     ClusterDown,
-    CommandError,
     ConfigError,
     MembershipError,
     ProtocolError,
@@ -142,7 +141,7 @@ _ANSWERED: Final[dict[str, type[RaftException]]] = {
 def _error_of(code: str, text: str) -> RaftException:
     if code in _ANSWERED:
         return _ANSWERED[code](text)
-    return MembershipError(text) if code == MembershipError.code else CommandError(text)
+    return MembershipError(text)
 
 
 async def ask_any(text: str, op: str, args: dict[str, object], seconds: float) -> dict[str, object]:

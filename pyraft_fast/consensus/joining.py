@@ -23,7 +23,7 @@ from pyraft_fast.consensus.frames import Fields
 from pyraft_fast.consensus.identity import INCARNATION_MAX, Identity
 from pyraft_fast.errors import (
     ClusterDown,
-    CommandError,
+    MembershipError,
     ProtocolError,
     RaftException,
     StartError,
@@ -237,7 +237,7 @@ class Joiner:
     async def _probe(self, address: Address) -> Answer | None:
         try:
             return read_answer(await ask(address, "PROBE", {}, PROBE_SECONDS_MAX))
-        except (Unreachable, ProtocolError, CommandError):
+        except (Unreachable, ProtocolError, MembershipError):
             return None
 
     async def _join(self, verdict: Join) -> str:
