@@ -42,6 +42,7 @@ INFLIGHT_BYTES_MAX: Final = 8 * MIB
 PEER_QUEUE_BYTES_MAX: Final = 96 * MIB  # unsent bytes of one peer link before it is cut
 PEER_FRAME_BYTES_MAX: Final = 96 * MIB
 SNAPSHOT_CHUNK_BYTES: Final = 1 * MIB
+SNAPSHOTS_KEPT: Final = 2  # newest snapshot files of a node that are not deleted
 MEMBERS_MAX: Final = 32
 TOMBSTONES_MAX: Final = 256
 NID_BYTES_MAX: Final = 128

@@ -39,28 +39,37 @@ def read_entries(
     if lo < positions.first:
         return entries
     hi = min(hi, positions.last + 1)
-    while lo < hi and bytes_max > 0:
+    while lo < hi:
         sequence, _ = positions.locate(lo)
         file = files[sequence - files[0].head.sequence]
-        part = _read_run(disk, file, positions, lo, hi, bytes_max)
+        part = _read_run(disk, file, positions, lo, hi, bytes_max, not entries)
+        if not part:
+            break
         entries += part
         bytes_max -= sum(entry.size for entry in part)
         lo += len(part)
-        if lo < hi and positions.locate(lo)[0] == sequence and bytes_max < _READ_AHEAD_BYTES:
-            break
     return entries
 
 
 def _read_run(
-    disk: Disk, file: OpenSegment, positions: Positions, lo: int, hi: int, bytes_max: int
+    disk: Disk,
+    file: OpenSegment,
+    positions: Positions,
+    lo: int,
+    hi: int,
+    bytes_max: int,
+    anyhow: bool,
 ) -> list[Entry]:
-    """At least one entry from one segment, with one read if they lie close together."""
+    """Entries from one segment with one read, as far as they lie close together and fit.
+
+    `anyhow`: one entry at least, however long.
+    """
     sequence, begin = positions.locate(lo)
     newest_sequence, newest_begin = positions.locate(hi - 1)
     span = newest_begin - begin if newest_sequence == sequence else bytes_max
-    data = _pread(disk, file, min(span, bytes_max) + _READ_AHEAD_BYTES, begin)
+    data = _pread(disk, file, max(min(span, bytes_max), 0) + _READ_AHEAD_BYTES, begin)
     length = header(data, 0).length if len(data) >= HEADER_SIZE else 0
-    if length > len(data):
+    if anyhow and length > len(data):
         data = _pread(disk, file, length, begin)
     found: list[Entry] = []
     for index in range(lo, hi):
@@ -69,14 +78,14 @@ def _read_run(
         if at_sequence != sequence or at + HEADER_SIZE > len(data):
             break
         length = header(data, at).length
-        if found and (length > bytes_max or at + length > len(data)):
+        if length > bytes_max and (found or not anyhow):
+            break
+        if found and at + length > len(data):
             break
         if not verify(data, at) or header(data, at).index != index:
             raise damaged(file.path, offset, f"entry {index} is not whole any more")
         bytes_max -= length
         found.append(Entry.from_record(data[at : at + length]))
-    if not found:
-        raise damaged(file.path, begin, f"entry {lo} is not whole any more")
     return found
 
 

@@ -1,18 +1,50 @@
-"""Snapshot files (full text follows with the implementation)."""
+"""Snapshot files: everything applied up to one index, written once and never changed.
+
+    META record | CHUNK record ... | END record
+
+Records have the header of log records (length, checksum, kind). META says of which cluster, index
+and term the snapshot is; a CHUNK holds items; END holds how many items there are and a checksum of
+all bytes before it, so that a file with a record missing, doubled or moved is refused as well.
+A file gets its name when it is durable to its last byte, so under that name it is whole, or it was
+damaged later. It is never executed: items are plain msgpack.
+
+What a value means is the caller's business; here it only has to be encodable.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from pyraft_fast.storage.disk import OS_DISK, Disk
+from pyraft_fast._entry import HEADER_SIZE, crc32c, header, packb, seal, unpackb, verify
+from pyraft_fast.errors import (
+    CommandError,
+    DamagedFile,
+    ProtocolError,
+    SnapshotError,
+    StorageError,
+)
+from pyraft_fast.limits import RECORD_BYTES_MAX, SNAPSHOT_CHUNK_BYTES, SNAPSHOTS_KEPT
+from pyraft_fast.storage import names
+from pyraft_fast.storage.disk import OS_DISK, Disk, failed, read_exactly, write_all
+
+MAGIC = "pyraft-fast snapshot"
+VERSION = 1
+KIND_META = 48
+KIND_CHUNK = 49
+KIND_END = 50
+
+_WRITE_BYTES = 1 << 20
+_ARRAY_32 = b"\xdd"  # msgpack: an array with a length of four bytes, big-endian
+_ARRAY_HEAD_BYTES = 5
 
 
 class Meta(NamedTuple):
     """What a snapshot says about itself before its items.
 
-    `membership` is `Membership.encode()`; `sessions` maps a node's incarnation to
-    (start, last batch applied); `time_ms` is the cluster clock.
+    `membership` is `Membership.encode()`; `sessions` maps a node's incarnation to (start, last
+    batch applied); `time_ms` is the cluster clock; `keys` how many items the writer announced.
     """
 
     cluster: int
@@ -34,16 +66,18 @@ class Item(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The newest valid snapshot, and in words the damaged ones that were passed over."""
+    """A snapshot whose every byte is right."""
 
     path: str
     meta: Meta
-    damaged: list[str]
 
 
 def snapshot_path(folder: str, nid: str, epoch_seconds: int, index: int) -> str:
-    """Where a snapshot of `index` belongs."""
-    raise NotImplementedError
+    """Where a snapshot of everything up to `index`, taken at `epoch_seconds`, belongs."""
+    return names.joined(folder, names.snapshot_name(nid, epoch_seconds, index))
+
+
+# Writing
 
 
 def write_snapshot(
@@ -54,76 +88,263 @@ def write_snapshot(
 ) -> int:
     """Write a snapshot durably under `path`; returns its size in bytes.
 
-    Meant for a forked child: no threads, no logging, memory bounded by the largest item.
+    Fit for a forked child: no threads, no logging, memory bounded by a chunk or the largest item.
+    What it wrote is removed if it fails. The folder must be that of the final name.
+
     Raises SnapshotError naming the key that cannot be encoded, StorageError for the disk.
     """
-    raise NotImplementedError
+    temporary = path + names.TEMPORARY
+    try:
+        fd = disk.create(temporary)
+    except OSError as error:
+        raise failed("make", temporary, error) from error
+    try:
+        size = _write_records(disk, fd, meta, items)
+        disk.fdatasync(fd)
+        disk.close(fd)
+        fd = -1
+        disk.rename(temporary, path)
+        disk.fsync_dir(os.path.dirname(path) or ".")
+    except BaseException as error:
+        if fd >= 0:
+            disk.close(fd)
+        _remove_quietly(disk, temporary)
+        if isinstance(error, OSError):
+            raise failed("write", path, error) from error
+        raise
+    return size
+
+
+def _write_records(
+    disk: Disk, fd: int, meta: Meta, items: Iterable[tuple[Any, int, Any, int | None]]
+) -> int:
+    offset = 0
+    checksum = 0
+    count = 0
+    for kind, number, payload in _payloads(meta, items):
+        record = seal(kind, meta.index, meta.term, meta.time_ms, 0, 0, 0, number, payload)
+        write_all(disk, fd, record, offset)
+        offset += len(record)
+        checksum = crc32c(record, checksum)
+        count += number
+    end = packb([count, checksum])
+    record = seal(KIND_END, meta.index, meta.term, meta.time_ms, 0, 0, 0, 0, end)
+    write_all(disk, fd, record, offset)
+    return offset + len(record)
+
+
+def _payloads(
+    meta: Meta, items: Iterable[tuple[Any, int, Any, int | None]]
+) -> Iterator[tuple[int, int, bytes]]:
+    """(kind, item count, payload) of every record but END."""
+    yield KIND_META, 0, _encode_meta(meta)
+    chunk: list[bytes] = []
+    chunk_bytes = _ARRAY_HEAD_BYTES
+    for item in items:
+        data = _encode_item(item)
+        if chunk and chunk_bytes + len(data) > SNAPSHOT_CHUNK_BYTES:
+            yield KIND_CHUNK, len(chunk), _join(chunk)
+            chunk = []
+            chunk_bytes = _ARRAY_HEAD_BYTES
+        chunk.append(data)
+        chunk_bytes += len(data)
+    if chunk:
+        yield KIND_CHUNK, len(chunk), _join(chunk)
+
+
+def _join(chunk: list[bytes]) -> bytes:
+    return b"".join((_ARRAY_32, len(chunk).to_bytes(4, "big"), *chunk))
+
+
+def _encode_meta(meta: Meta) -> bytes:
+    sessions = [[origin, start, batch] for origin, (start, batch) in sorted(meta.sessions.items())]
+    values = meta._asdict() | {"magic": MAGIC, "version": VERSION, "sessions": sessions}
+    try:
+        return packb(values)
+    except CommandError as error:
+        raise SnapshotError(f"the head of the snapshot cannot be encoded: {error}") from error
+
+
+def _encode_item(item: tuple[Any, int, Any, int | None]) -> bytes:
+    try:
+        data = packb([*item])
+    except CommandError as error:
+        raise SnapshotError(f"key {item[0]!r} cannot be put into a snapshot: {error}") from error
+    if len(data) > RECORD_BYTES_MAX - HEADER_SIZE - _ARRAY_HEAD_BYTES:
+        raise SnapshotError(
+            f"key {item[0]!r} cannot be put into a snapshot: it takes {len(data)} bytes, and a "
+            f"record has at most {RECORD_BYTES_MAX}"
+        )
+    return data
+
+
+# Reading
 
 
 def read_meta(path: str, disk: Disk = OS_DISK) -> Meta:
-    """The head of a snapshot alone. Raises StorageError, DamagedFile."""
-    raise NotImplementedError
+    """The head of a snapshot alone, checked by itself. Raises StorageError, DamagedFile."""
+    for record in _records(path, disk):
+        return _decode_meta(path, record)
+    raise _damaged(path, 0, "it is empty")
 
 
 def read_items(path: str, disk: Disk = OS_DISK) -> Iterator[Item]:
-    """All items, streaming. Raises DamagedFile, at the latest behind the last item."""
-    raise NotImplementedError
+    """All items, streaming, in the order they were written.
+
+    Items come before the end of the file is checked: use none of them unless the iterator
+    finishes. Raises StorageError, DamagedFile.
+    """
+    for record in _checked_records(path, disk):
+        if header(record).kind == KIND_CHUNK:
+            try:
+                for key, code, value, deadline_ms in unpackb(record[HEADER_SIZE:]):
+                    yield Item(key, code, value, deadline_ms)
+            except (ProtocolError, TypeError, ValueError) as error:
+                raise _damaged(path, 0, f"a chunk cannot be understood ({error})") from error
 
 
-def verify(path: str, disk: Disk = OS_DISK) -> Meta:
-    """Check every byte of a snapshot without decoding items. Raises DamagedFile."""
-    raise NotImplementedError
+def verify_snapshot(path: str, disk: Disk = OS_DISK) -> Meta:
+    """Check every byte of a snapshot without decoding items. Raises StorageError, DamagedFile."""
+    meta: Meta | None = None
+    for record in _checked_records(path, disk):
+        if meta is None:
+            meta = _decode_meta(path, record)
+    if meta is None:
+        raise _damaged(path, 0, "it is empty")
+    return meta
 
 
 def newest_valid(folder: str, nid: str, disk: Disk = OS_DISK) -> tuple[Found | None, list[str]]:
-    """The newest snapshot whose every byte is right (or None), and a line per damaged one."""
-    raise NotImplementedError
+    """The newest snapshot whose every byte is right (or None), and a line per damaged one.
+
+    Raises StorageError when the folder or a file cannot be read at all.
+    """
+    complaints: list[str] = []
+    for name in _list(folder, nid, disk):
+        path = names.joined(folder, name.name)
+        try:
+            meta = verify_snapshot(path, disk)
+        except DamagedFile as error:
+            complaints.append(str(error))
+            continue
+        if meta.index == name.index:
+            return Found(path, meta), complaints
+        complaints.append(f"{path}: it says it is of index {meta.index}")
+    return None, complaints
 
 
-def prune(folder: str, nid: str, keep: int = 2, disk: Disk = OS_DISK) -> list[str]:
-    """Delete all but the `keep` newest snapshots; returns the paths that went."""
-    raise NotImplementedError
+def prune(folder: str, nid: str, keep: int = SNAPSHOTS_KEPT, disk: Disk = OS_DISK) -> list[str]:
+    """Delete all but the `keep` newest snapshots; returns the paths that went.
+
+    Raises StorageError.
+    """
+    gone: list[str] = []
+    for name in _list(folder, nid, disk)[max(keep, 1) :]:
+        path = names.joined(folder, name.name)
+        try:
+            disk.unlink(path)
+        except OSError as error:
+            raise failed("delete", path, error) from error
+        gone.append(path)
+    return gone
 
 
 def remove_leftovers(folder: str, nid: str, disk: Disk = OS_DISK) -> list[str]:
-    """Delete half written snapshots. Only while no snapshot is being written."""
-    raise NotImplementedError
+    """Delete half written snapshots; only while none is being written. Raises StorageError."""
+    try:
+        gone = [
+            names.joined(folder, name)
+            for name in names.temporary_snapshots(disk.listdir(folder), nid)
+        ]
+        for path in gone:
+            disk.unlink(path)
+    except OSError as error:
+        raise failed("clean up", folder, error) from error
+    return gone
 
 
-class PartialSnapshot:
-    """A snapshot being received in chunks; what has arrived survives a restart of the transfer."""
+def _list(folder: str, nid: str, disk: Disk) -> list[names.SnapshotName]:
+    try:
+        return names.snapshots(disk.listdir(folder), nid)
+    except OSError as error:
+        raise failed("list", folder, error) from error
 
-    def __init__(
-        self,
-        folder: str,
-        nid: str,
-        index: int,
-        term: int,
-        total_bytes: int,
-        disk: Disk = OS_DISK,
-    ) -> None:
-        raise NotImplementedError
 
-    @property
-    def offset(self) -> int:
-        """How many bytes have arrived; the next chunk begins here."""
-        raise NotImplementedError
+def _records(path: str, disk: Disk) -> Iterator[bytes]:
+    """The records of a file one by one, each verified. Raises StorageError, DamagedFile."""
+    try:
+        fd = disk.open(path)
+        try:
+            size = disk.size(fd)
+            offset = 0
+            while offset < size:
+                record = _read_record(disk, fd, path, offset, size)
+                yield record
+                offset += len(record)
+        finally:
+            disk.close(fd)
+    except OSError as error:
+        raise failed("read", path, error) from error
 
-    def write(self, offset: int, data: bytes | memoryview) -> bool:
-        """Take a chunk; False (nothing done) if it does not begin at `self.offset`."""
-        raise NotImplementedError
 
-    def finish(self) -> str:
-        """Verify everything, make it durable, give it its name; returns the path.
+def _read_record(disk: Disk, fd: int, path: str, offset: int, size: int) -> bytes:
+    head = read_exactly(disk, fd, HEADER_SIZE, offset)
+    if len(head) < HEADER_SIZE:
+        raise _damaged(path, offset, "it ends inside a record")
+    length = header(head).length
+    if not HEADER_SIZE <= length <= min(RECORD_BYTES_MAX, size - offset):
+        raise _damaged(path, offset, f"a record of {length} bytes cannot be there")
+    record = read_exactly(disk, fd, length, offset)
+    if len(record) < length or not verify(record):
+        raise _damaged(path, offset, "a record is not whole")
+    return record
 
-        Raises DamagedFile (the partial file is gone then: begin again), StorageError.
-        """
-        raise NotImplementedError
 
-    def close(self) -> None:
-        """Stop receiving and keep what arrived."""
-        raise NotImplementedError
+def _checked_records(path: str, disk: Disk) -> Iterator[bytes]:
+    """META and all CHUNKs, then a check that they are all there, in order, and nothing else."""
+    checksum = count = offset = 0
+    end: bytes | None = None
+    for record in _records(path, disk):
+        kind = header(record).kind
+        if end is not None:
+            raise _damaged(path, offset, "something follows its end")
+        if kind == KIND_END:
+            end = record
+        elif kind == (KIND_CHUNK if offset else KIND_META):
+            yield record
+            checksum = crc32c(record, checksum)
+            count += header(record).count
+        else:
+            raise _damaged(path, offset, f"a record of kind {kind} cannot be there")
+        offset += len(record)
+    if end is None:
+        raise _damaged(path, offset, "its end is missing")
+    if unpackb(end[HEADER_SIZE:]) != [count, checksum]:
+        raise _damaged(path, offset - len(end), "it is not made of the records it was written of")
 
-    def discard(self) -> None:
-        """Stop receiving and remove what arrived."""
-        raise NotImplementedError
+
+def _decode_meta(path: str, record: bytes) -> Meta:
+    try:
+        if header(record).kind != KIND_META:
+            raise StorageError("it does not begin like a snapshot")
+        values: Any = unpackb(record[HEADER_SIZE:])
+        if values["magic"] != MAGIC:
+            raise StorageError("it is not a snapshot of this program")
+        if values["version"] != VERSION:
+            raise StorageError(f"its format {values['version']} is not known to this program")
+        sessions = {origin: (start, batch) for origin, start, batch in values["sessions"]}
+        values["sessions"] = sessions
+        return Meta(**{name: values[name] for name in Meta._fields})
+    except (StorageError, ProtocolError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, 0, f"its head cannot be understood ({error})") from error
+
+
+def _damaged(path: str, offset: int, reason: str) -> DamagedFile:
+    return DamagedFile(f"snapshot {path} is damaged at offset {offset}: {reason}")
+
+
+def _remove_quietly(disk: Disk, path: str) -> None:
+    try:
+        disk.unlink(path)
+    except OSError:
+        return  # the caller reports what went wrong first
