@@ -122,10 +122,9 @@ class Future:
         if waiter.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
             return
         with self._lock:
-            with contextlib.suppress(ValueError):
-                self._waiters.remove(waiter)
-            if self._done:
+            if waiter not in self._waiters:  # the answer came at the last moment
                 return
+            self._waiters.remove(waiter)
         shown = " ".join(str(word) for word in self.cmd[:2])
         raise TimeoutError(f"no answer within {timeout} s: {shown}".rstrip(": "))
 

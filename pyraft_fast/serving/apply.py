@@ -1,0 +1,260 @@
+"""Applies the log: every committed record comes here once, in order, and changes the data.
+
+It decides which entries take effect (`sessions`), at which time and with which dice handlers
+run, and who gets which answer. It refuses to know where records come from. The same bytes give
+the same data on every node: nothing here reads a clock or anything else of this process, except
+to answer the clients that wait at this node.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from pyraft_fast import _entry
+from pyraft_fast.errors import InvariantError, RaftException, check
+from pyraft_fast.serving.batches import Ride
+from pyraft_fast.serving.host import Host
+from pyraft_fast.serving.origin import Origin
+from pyraft_fast.serving.propose import Proposer
+from pyraft_fast.serving.reads import ReadGate
+from pyraft_fast.serving.rows import Row, Rows
+from pyraft_fast.serving.sessions import FRESH, GAP, Sessions
+from pyraft_fast.storage.snapshot import Meta, read_items, read_meta
+from pyraft_fast.worker.dice import Dice
+
+logger = logging.getLogger(__name__)
+
+POSITION_BITS: Final = 20  # of a dice seed: the command's place in its entry
+ITEMS_PER_SLICE: Final = 512  # of a snapshot, between looks at the clock
+
+
+class NodeFailure(RaftException):
+    """This node cannot apply the log and must stop; the others may be well."""
+
+
+class Applier:
+    """The state machine's driver. Loop thread only.
+
+    `index` and `term` are of the last applied entry; `position` the command's place in it.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        rows: Rows,
+        proposer: Proposer,
+        gate: ReadGate,
+        dirty: list[Origin],
+        membership_changed: Callable[[], None],
+    ) -> None:
+        self._host = host
+        self._rows = rows
+        self._proposer = proposer
+        self._gate = gate
+        self._dirty = dirty
+        self._membership_changed = membership_changed
+        self.sessions = Sessions()
+        self.incarnation = 0
+        self.index = 0
+        self.term = 0
+        self.time_ms = 0  # the cluster's clock at that entry
+        self.position = 0
+        self.membership = b""
+        self.commands = 0  # applied since the last snapshot
+        self.commands_total = 0
+        self.snapshot_wanted: tuple[str, int, int] | None = None
+        self._dice = Dice(0)
+        self._dice_seed = 0
+
+    @property
+    def dice(self) -> Dice:
+        """Random numbers that are the same on every node for the command being applied."""
+        seed = (self.index << POSITION_BITS) | self.position
+        if seed != self._dice_seed:
+            self._dice_seed = seed
+            self._dice.seed(seed)
+        return self._dice
+
+    def record(self, record: Any) -> None:
+        """Take one record of the ring.
+
+        Raises NodeFailure when the log asks for what this node cannot do. A SNAPSHOT record
+        only sets `snapshot_wanted`; the caller drives `load` before the next record.
+        """
+        head = _entry.header(record)
+        kind = head.kind
+        if kind == _entry.KIND_COMMANDS:
+            if head.index > self.index:
+                self._commands(head, record)
+        elif kind == _entry.KIND_READ:
+            self._gate.came_back(head.batch, head.index, head.time_ms, self.index)
+        elif kind == _entry.KIND_READ_FAILED:
+            self._gate.failed(head.batch)
+        elif kind == _entry.KIND_NOOP:
+            if head.index > self.index:
+                self._advance(head)
+        elif kind == _entry.KIND_CONFIG:
+            if head.index > self.index:
+                self._advance(head)
+                self._config(bytes(memoryview(record)[_entry.HEADER_SIZE : head.length]))
+        elif kind == _entry.KIND_SNAPSHOT:
+            payload = memoryview(record)[_entry.HEADER_SIZE : head.length]
+            path, index, term = _entry.unpackb(payload)
+            if index > self.index:
+                self.snapshot_wanted = (path, index, term)
+        else:
+            raise InvariantError(f"a record of kind {kind} in the ring")
+
+    def _advance(self, head: Any) -> None:
+        """Move to the next entry and its time."""
+        check(head.index == self.index + 1, "no gap in the log", self.index, head.index)
+        with self._host.data_lock:
+            self._host.store.begin(head.time_ms)
+        self._moved(head)
+
+    def _moved(self, head: Any) -> None:
+        self.index = head.index
+        self.term = head.term
+        self.time_ms = head.time_ms
+        if head.time_ms > self._gate.clock_ms:
+            self._gate.clock_ms = head.time_ms
+        self._gate.applied(head.index)
+
+    def _commands(self, head: Any, record: Any) -> None:
+        check(head.index == self.index + 1, "no gap in the log", self.index, head.index)
+        verdict = self.sessions.judge(head.origin, head.start, head.batch)
+        own = head.origin == self.incarnation and head.start == self._proposer.start
+        if verdict != FRESH:
+            self._advance(head)
+            if own and verdict == GAP:
+                self._proposer.gap_seen(self.sessions.last(head.origin, head.start))
+            return
+        ops = self._proposer.applied(head.batch) if own else None
+        self.index = head.index  # dice are seeded from it
+        commands = _entry.decode_record(record) if head.count else []
+        with self._host.data_lock:
+            self._host.store.begin(head.time_ms)
+            if ops is None:
+                self._run(commands)
+            else:
+                self._run_and_answer(commands, ops)
+        self.commands += len(commands)
+        self.commands_total += len(commands)
+        self._moved(head)
+
+    def _row(self, offset: int, words: Any) -> Row:
+        """The handler for a command of the log; a node without it cannot keep up."""
+        row = self._rows.find_at(offset, words[0])
+        if row is None:
+            where = f" of the worker at offset {offset}" if offset else ""
+            raise NodeFailure(
+                f"no handler {str(words[0]).lower()!r}{where} for entry {self.index} of the log: "
+                "every node must have the same handlers; add it and start this node again"
+            )
+        return row
+
+    def _run(self, commands: list[Any]) -> None:
+        """Execute commands nobody waits for here."""
+        node, known = self._host, self._rows.known
+        for position, (offset, words) in enumerate(commands):
+            self.position = position
+            row = known.get(words[0]) if offset == 0 else None
+            if row is None:
+                row = self._row(offset, words)
+            try:
+                row.function(node, words)
+            except RaftException:
+                continue
+            except MemoryError:
+                raise NodeFailure(f"out of memory in handler {row.name!r}") from None
+            except Exception as error:
+                row.failure(error)
+
+    def _run_and_answer(self, commands: list[Any], ops: list[Any]) -> None:
+        """Execute commands and the reads between them, and answer their origins."""
+        node, known, dirty = self._host, self._rows.known, self._dirty
+        position = 0
+        for op in ops:
+            if op.__class__ is Ride:
+                origin, row, words = op
+            else:
+                origin = op
+                offset, words = commands[position]
+                self.position = position
+                position += 1
+                row = known.get(words[0]) if offset == 0 else None
+                if row is None:
+                    row = self._row(offset, words)
+            try:
+                value = row.function(node, words)
+            except RaftException as error:
+                value = error
+            except MemoryError:
+                raise NodeFailure(f"out of memory in handler {row.name!r}") from None
+            except Exception as error:
+                value = row.failure(error)
+            origin.answer(value)
+            if not origin.dirty:
+                origin.dirty = True
+                dirty.append(origin)
+        check(position == len(commands), "an op for each command", position, len(commands))
+
+    def _config(self, payload: bytes) -> None:
+        self.membership = payload
+        self.sessions.keep(incarnations(payload))
+        self._membership_changed()
+
+    # Snapshots
+
+    def load(self, path: str) -> Iterator[None]:
+        """Replace all data by a snapshot's, a slice per step, so that the loop stays alive.
+
+        Raises StorageError for a file that cannot be read; the data is then useless.
+        """
+        store, lock = self._host.store, self._host.data_lock
+        meta = read_meta(path)
+        with lock:
+            store.clear()
+            store.begin(meta.time_ms)
+        slice_: list[Any] = []
+        for item in read_items(path):
+            slice_.append(item)
+            if len(slice_) == ITEMS_PER_SLICE:
+                with lock:
+                    for key, code, value, deadline_ms in slice_:
+                        store.load_item(key, code, value, deadline_ms)
+                slice_.clear()
+                yield
+        with lock:
+            for key, code, value, deadline_ms in slice_:
+                store.load_item(key, code, value, deadline_ms)
+        self._take_over(meta)
+
+    def _take_over(self, meta: Meta) -> None:
+        self.index = meta.index
+        self.term = meta.term
+        self.time_ms = meta.time_ms
+        self.position = 0
+        self.commands = 0
+        self.membership = meta.membership
+        self.sessions.replace(meta.sessions)
+        start = self._proposer.start
+        self._proposer.covered(self.sessions.last(self.incarnation, start) if start else 0)
+        self._gate.clock_ms = max(self._gate.clock_ms, meta.time_ms)
+        self._gate.applied(meta.index)
+        self._membership_changed()
+
+    def meta(self, cluster: int) -> Meta:
+        """The head of a snapshot of the data as it is now."""
+        store = self._host.store
+        return Meta(
+            cluster=cluster,
+            index=self.index,
+            term=self.term,
+            time_ms=self.time_ms,
+            membership=self.membership,
+            sessions=self.sessions.copy(),
+            keys=len(store.data),
+        )

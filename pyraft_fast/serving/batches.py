@@ -1,0 +1,70 @@
+"""Batches of writes on their way through the log, and the session that makes them exactly-once.
+
+A batch gathers what one turn of the loop brought. Its `ops` list tells who is answered from it:
+an origin for each command of the payload, and a `Ride` for each read that a connection sent
+between its own writes; rides are executed here, at their place in the batch, and are no part of
+the payload.
+
+Invariants: batch numbers of a session have no gap, and a sent batch keeps its payload and its
+place until the log has applied it, answered or not; so re-sending everything in order is always
+allowed, and is what closes a gap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyraft_fast._entry import Batch
+from pyraft_fast.errors import RaftException, TryAgain
+
+if TYPE_CHECKING:
+    from pyraft_fast.serving.origin import Origin
+    from pyraft_fast.serving.rows import Row
+
+
+class Ride(NamedTuple):
+    """A read that is executed between the commands of a batch."""
+
+    origin: Origin
+    row: Row
+    words: list[Any]
+
+
+class OpenBatch:
+    """The batch that still takes commands; `born` is the loop time of its first one."""
+
+    __slots__ = ("born", "commands", "ops")
+
+    def __init__(self, born: float) -> None:
+        self.commands = Batch()
+        self.ops: list[Origin | Ride] = []
+        self.born = born
+
+
+class SentBatch:
+    """A batch with its number; `ops` is None once everybody in it was answered."""
+
+    __slots__ = ("count", "deadline", "number", "ops", "payload")
+
+    def __init__(
+        self, number: int, payload: bytes, count: int, ops: list[Origin | Ride], deadline: float
+    ) -> None:
+        self.number = number
+        self.payload = payload
+        self.count = count
+        self.ops: list[Origin | Ride] | None = ops
+        self.deadline = deadline
+
+
+def refuse(ops: list[Origin | Ride], error: RaftException, dirty: list[Origin]) -> None:
+    """Answer everybody in a batch with `error`; a riding read is told to try again."""
+    retry = TryAgain("the read was behind a write without an answer; it was not executed")
+    for op in ops:
+        if isinstance(op, Ride):
+            origin, value = op.origin, retry
+        else:
+            origin, value = op, error
+        origin.answer(value)
+        if not origin.dirty:
+            origin.dirty = True
+            dirty.append(origin)

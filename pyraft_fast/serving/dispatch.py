@@ -1,0 +1,259 @@
+"""The desk: every command is taken here, and the row of the handler table decides its way.
+
+    connection commands   answered from the connection alone (connection_commands)
+    writes                appended to the open batch, executed when the log applies it
+    reads                 executed at their place between the writes of their connection
+    anything else         executed at once, when everything before it is answered
+
+Nothing here executes a write. The ordering law of one connection is kept by `Origin`,
+`Proposer` and `ReadGate` together; the desk only picks the right one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from pyraft_fast.common import Future
+from pyraft_fast.errors import CommandError, NoAuth, RaftException
+from pyraft_fast.limits import CLIENTS_MAX, OUTPUT_BYTES_PAUSE
+from pyraft_fast.serving.connection import Connection
+from pyraft_fast.serving.connection_commands import BEFORE_AUTH
+from pyraft_fast.serving.host import Host
+from pyraft_fast.serving.origin import Origin
+from pyraft_fast.serving.propose import Proposer
+from pyraft_fast.serving.reads import ReadGate
+from pyraft_fast.serving.rows import Row, Rows
+
+logger = logging.getLogger(__name__)
+
+ARGUMENTS_SHOWN: Final = 128  # characters of an unknown command's words in the error
+
+
+class Stats:
+    """Totals since the node started."""
+
+    __slots__ = ("commands", "connections", "rejected")
+
+    def __init__(self) -> None:
+        self.commands = 0
+        self.connections = 0
+        self.rejected = 0
+
+
+def unknown_command(words: list[Any]) -> CommandError:
+    """The error for a command without a row, worded as Redis does."""
+    shown = ""
+    for word in words[1:]:
+        if len(shown) >= ARGUMENTS_SHOWN:
+            break
+        shown += f"'{str(word)[: ARGUMENTS_SHOWN - len(shown)]}' "
+    name = str(words[0])[:ARGUMENTS_SHOWN]
+    return CommandError(f"unknown command '{name}', with args beginning with: {shown}")
+
+
+class Call(Origin):
+    """One in-process command and the future of its answer."""
+
+    __slots__ = ("future", "offset", "words")
+
+    def __init__(self, words: list[Any], offset: int, future: Future) -> None:
+        super().__init__()
+        self.words = words
+        self.offset = offset
+        self.future = future
+
+    def answer(self, value: Any) -> None:
+        self.waiting -= 1
+        self.finish(value)
+
+    def finish(self, value: Any) -> None:
+        """Give the future its answer, or let it follow the future that the handler returned."""
+        if isinstance(value, Future):
+            value.add_done_callback(lambda done: self.future.set(done.value))
+        else:
+            self.future.set(value)
+
+    def settle(self) -> None:
+        self.dirty = False
+
+
+class Desk:
+    """What all connections of a node share. Loop thread only."""
+
+    def __init__(
+        self,
+        host: Host,
+        rows: Rows,
+        proposer: Proposer,
+        gate: ReadGate,
+        dirty: list[Origin],
+        password: str | None,
+        call_soon: Callable[..., object],
+        flush_soon: Callable[[], None],
+    ) -> None:
+        self.call_soon = call_soon  # safe from any thread
+        self.flush_soon = flush_soon  # settle the dirty origins at the end of this turn
+        self.host = host
+        self.rows = rows
+        self.proposer = proposer
+        self.gate = gate
+        self.dirty = dirty
+        self.password = password
+        self.clients: dict[int, Connection] = {}
+        self.starved: list[Connection] = []  # stopped reading because the proposer is full
+        self.stats = Stats()
+        self.loading = False
+        self._ids = 0
+        self.now = time.monotonic
+
+    # Clients
+
+    def admit(self, connection: Connection) -> RaftException | None:
+        """Register a new client; returns the error to close it with when there are too many."""
+        self.stats.connections += 1
+        if len(self.clients) >= CLIENTS_MAX:
+            self.stats.rejected += 1
+            return CommandError("max number of clients reached")
+        self._ids += 1
+        connection.id = self._ids
+        connection.born = connection.seen = self.now()
+        self.clients[connection.id] = connection
+        return None
+
+    def forget(self, connection: Connection) -> None:
+        """A client is gone."""
+        self.clients.pop(connection.id, None)
+
+    def log_overrun(self, connection: Connection) -> None:
+        """A client is cut off because it does not read its answers."""
+        logger.warning("client %s closed: too many unread answers", connection.peer)
+
+    def resume(self) -> None:
+        """The proposer has room again: let waiting connections go on."""
+        starved, self.starved = self.starved, []
+        for connection in starved:
+            if not connection.dirty:
+                connection.dirty = True
+                self.dirty.append(connection)
+        if starved:
+            self.flush_soon()
+
+    # Commands
+
+    def run(self, connection: Connection, commands: list[list[str]]) -> int:
+        """Dispatch commands of one connection in order; returns how many were taken."""
+        rows = self.rows.known
+        proposer = self.proposer
+        self.stats.commands += len(commands)
+        for position, words in enumerate(commands):
+            row = rows.get(words[0]) or self.rows.find(words[0])
+            if row is None or not row.least <= len(words) <= row.most:
+                connection.reply(self._unusable(connection, row, words))
+                continue
+            if not connection.authenticated and row.name not in BEFORE_AUTH:
+                connection.reply(NoAuth("Authentication required."))
+                continue
+            if row.write:
+                try:
+                    proposer.write(connection, words, 0)
+                except CommandError as error:
+                    connection.reply(error)
+                if proposer.full:
+                    return position + 1
+            elif row.read:
+                self._read(connection, row, words)
+            elif row.at_once:
+                connection.reply(row.function(connection, words))
+            else:
+                if connection.waiting:
+                    self.stats.commands -= len(commands) - position
+                    return position
+                self._alone(connection, row, words)
+                if connection.blocked or connection.closing:
+                    return position + 1
+            if len(connection.out) > OUTPUT_BYTES_PAUSE:
+                return position + 1
+        return len(commands)
+
+    def _unusable(self, connection: Connection, row: Row | None, words: list[str]) -> RaftException:
+        """Why a command is refused before it reaches a handler."""
+        if not connection.authenticated and (row is None or row.name not in BEFORE_AUTH):
+            return NoAuth("Authentication required.")
+        if row is None:
+            return unknown_command(words)
+        return CommandError(f"wrong number of arguments for '{row.name}' command")
+
+    def _read(self, origin: Origin, row: Row, words: list[Any]) -> None:
+        """Put a read where it belongs: into the open batch, into this turn's group, or done."""
+        proposer = self.proposer
+        if origin.batch_serial == proposer.serial:
+            proposer.ride(origin, row, words)
+            return
+        origin.reads.append((self.gate.join(origin), row, words))
+        origin.waiting += 1
+        if self.gate.local and origin.ready_to_read:
+            self.run_reads(origin)
+
+    def run_reads(self, origin: Origin) -> None:
+        """Execute the reads of an origin that are confirmed and next in order."""
+        reads = origin.reads
+        if not reads[0][0].confirmed or origin.waiting != len(reads):
+            return
+        with self.host.data_lock:
+            self.host.store.begin_read(self.gate.clock_ms)
+            while reads and reads[0][0].confirmed:
+                _, row, words = reads.popleft()
+                origin.answer(self.execute(row, self.host, words))
+                if len(origin.out) > OUTPUT_BYTES_PAUSE and origin.crowded():
+                    break
+
+    def execute(self, row: Row, subject: object, words: list[Any]) -> Any:
+        """Run a handler on the node (or the connection); its exceptions become error values."""
+        try:
+            return row.function(subject, words)
+        except RaftException as error:
+            return error
+        except Exception as error:
+            return row.failure(error)
+
+    def _alone(self, connection: Connection, row: Row, words: list[str]) -> None:
+        """Run a command that nothing of its connection may overtake."""
+        if row.connection:
+            connection.last_command = row.name
+            connection.reply(self.execute(row, connection, words))
+            return
+        value = self.execute_now(row, words)
+        if not isinstance(value, Future):
+            connection.reply(value)
+        elif value.done():
+            connection.reply(value.value)
+        else:
+            connection.block()
+            value.add_done_callback(
+                lambda done: self.call_soon(connection.unblock, done.value)
+            )
+
+    def execute_now(self, row: Row, words: list[Any]) -> Any:
+        """Run an admin command; it sees the newest time this node knows."""
+        with self.host.data_lock:
+            self.host.store.begin_read(self.gate.clock_ms)
+            return self.execute(row, self.host, words)
+
+    def take_call(self, call: Call) -> None:
+        """Dispatch one in-process command, as if from a connection of its own."""
+        words = call.words
+        row = self.rows.find_at(call.offset, words[0]) if words else None
+        if row is None or row.connection:
+            call.finish(unknown_command(words or [""]))
+        elif row.write:
+            try:
+                self.proposer.write(call, words, call.offset)
+            except CommandError as error:
+                call.finish(error)
+        elif row.read:
+            self._read(call, row, words)
+        else:
+            call.finish(self.execute_now(row, words))

@@ -1,0 +1,263 @@
+"""Gathers writes into batches, sends them to consensus, and remembers them until applied.
+
+It decides when a batch is closed, sent, sent again and given up. It refuses to know what a
+command means and whether this node leads: consensus forwards batches itself.
+
+What a client is told follows from one fact, whether its batch got a number. Without one it
+surely did not happen (CLUSTERDOWN); with one it may happen now or later (UNCERTAIN), and the
+batch stays in the session, re-sent in order, since the log only takes a session without gaps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from pyraft_fast.errors import ClusterDown, RaftException, Uncertain, check
+from pyraft_fast.limits import (
+    ANSWER_SECONDS_MAX,
+    BATCH_BYTES_SOFT,
+    BATCH_COMMANDS_MAX,
+    PENDING_BATCHES_MAX,
+    PENDING_BYTES_MAX,
+)
+from pyraft_fast.serving.batches import OpenBatch, Ride, SentBatch, refuse
+from pyraft_fast.serving.origin import Origin
+
+logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS: Final = 0.05  # how often overdue commands are looked for while any waits
+ANSWER_SECONDS: Final = ANSWER_SECONDS_MAX - 4 * SWEEP_SECONDS
+GATHER_SECONDS: Final = 0.05  # an unsendable batch gathers this long before it is closed
+UNSENT_BATCHES_MAX: Final = PENDING_BATCHES_MAX
+
+
+class ProposalSink(Protocol):
+    """The way down to consensus."""
+
+    def propose(self, start: int, batch: int, count: int, payload: bytes) -> None:
+        """Send one batch; it may be lost, and is then asked for by RESEND or a gap."""
+
+
+class Proposer:
+    """Open, unsent and sent batches of this node. Loop thread only."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sink: ProposalSink,
+        dirty: list[Origin],
+        resume: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._sink = sink
+        self._dirty = dirty
+        self._resume = resume  # called when `full` has become false again
+        self.start = 0  # number of this serving session; 0: consensus is not there
+        self.serving = False  # whether a leader is known, so that sending makes sense
+        self.full = False  # back-pressure: connections must not add writes
+        self.open = OpenBatch(0.0)
+        self.serial = 0  # of the open batch
+        self._unsent: deque[OpenBatch] = deque()
+        self._sent: deque[SentBatch] = deque()
+        self._sent_bytes = 0
+        self._next_number = 1
+        self._turn_scheduled = False
+        self._resent_after = -1  # last applied number when everything was re-sent for a gap
+
+    # Adding commands
+
+    def write(self, origin: Origin, words: Any, offset: int) -> None:
+        """Put a write into the open batch; raises CommandError when it cannot be encoded."""
+        batch = self.open
+        commands = batch.commands
+        commands.add(words, offset)
+        if not batch.ops:
+            self._first(batch)
+        if origin.reads:
+            self._take_reads(origin, batch)
+        batch.ops.append(origin)
+        origin.batch_serial = self.serial
+        origin.waiting += 1
+        if commands.count >= BATCH_COMMANDS_MAX or commands.nbytes >= BATCH_BYTES_SOFT:
+            self._close()
+            self._send_unsent()
+
+    def ride(self, origin: Origin, row: Any, words: list[Any]) -> None:
+        """Let a read ride in the open batch, behind the write of its origin there."""
+        self.open.ops.append(Ride(origin, row, words))
+        origin.waiting += 1
+
+    def tick(self) -> None:
+        """Propose a batch without commands: its time stamp alone does something."""
+        self._unsent.append(OpenBatch(self._loop.time()))
+        self._schedule()
+
+    def _first(self, batch: OpenBatch) -> None:
+        batch.born = self._loop.time()
+        self._schedule()
+
+    def _take_reads(self, origin: Origin, batch: OpenBatch) -> None:
+        """Move unexecuted reads in front of the write that arrived behind them."""
+        for _, row, words in origin.reads:
+            batch.ops.append(Ride(origin, row, words))
+        origin.reads.clear()
+
+    def _schedule(self) -> None:
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn_end)
+
+    # Sending
+
+    def _turn_end(self) -> None:
+        self._turn_scheduled = False
+        if self.open.ops and (
+            self._room() or self._loop.time() - self.open.born >= GATHER_SECONDS
+        ):
+            self._close()
+        self._send_unsent()
+
+    def _room(self) -> bool:
+        return (
+            self.serving
+            and self.start != 0
+            and len(self._sent) < PENDING_BATCHES_MAX
+            and self._sent_bytes < PENDING_BYTES_MAX
+        )
+
+    def _close(self) -> None:
+        self._unsent.append(self._fresh())
+        if len(self._unsent) >= UNSENT_BATCHES_MAX or not self._room():
+            self.full = True
+
+    def _fresh(self) -> OpenBatch:
+        """Put a new batch in the place of the open one; returns the old one."""
+        batch, self.open = self.open, OpenBatch(0.0)
+        self.serial += 1
+        return batch
+
+    def _send_unsent(self) -> None:
+        unsent = self._unsent
+        while unsent and self._room():
+            self._send(unsent.popleft())
+        if self.full and not unsent and self._room():
+            self.full = False
+            self._resume()
+
+    def _send(self, batch: OpenBatch) -> None:
+        count = batch.commands.count
+        payload = batch.commands.take()
+        number = self._next_number
+        self._next_number += 1
+        sent = SentBatch(number, payload, count, batch.ops, batch.born + ANSWER_SECONDS)
+        self._sent.append(sent)
+        self._sent_bytes += len(payload)
+        self._sink.propose(self.start, number, count, payload)
+
+    def resend(self) -> None:
+        """Send every unapplied batch again, in order: leader or link changed, or a gap showed."""
+        for batch in self._sent:
+            self._sink.propose(self.start, batch.number, batch.count, batch.payload)
+
+    def gap_seen(self, applied: int) -> None:
+        """An own batch was skipped because an earlier one is missing; `applied` is the last."""
+        if self._resent_after != applied:
+            self._resent_after = applied
+            self.resend()
+
+    def set_serving(self, serving: bool) -> None:
+        """A leader is known now, or no longer."""
+        self.serving = serving
+        if serving:
+            self._schedule()
+
+    # Answers
+
+    def applied(self, number: int) -> list[Origin | Ride] | None:
+        """The log took batch `number` of this session; returns who is to be answered from it."""
+        check(self._sent, "an applied batch of this session is pending", number)
+        batch = self._sent.popleft()
+        check(batch.number == number, "batches apply in order", batch.number, number)
+        self._sent_bytes -= len(batch.payload)
+        if self._unsent or self.full:
+            self._schedule()
+        return batch.ops
+
+    def covered(self, number: int) -> None:
+        """A snapshot says that batches up to `number` were applied; their results are not known."""
+        error = Uncertain("the write was applied, but its result was lost with a snapshot install")
+        while self._sent and self._sent[0].number <= number:
+            batch = self._sent.popleft()
+            self._sent_bytes -= len(batch.payload)
+            if batch.ops:
+                refuse(batch.ops, error, self._dirty)
+        if self._unsent or self.full:
+            self._schedule()
+
+    def new_session(self, start: int) -> None:
+        """Consensus is new: number from 1 again under its start number."""
+        check(not self._sent, "a new session begins with nothing sent", len(self._sent))
+        self.start = start
+        self._next_number = 1
+        self._resent_after = -1
+        self._schedule()
+
+    def drop_session(self, error: RaftException | None = None) -> None:
+        """Consensus died or the node stops: whatever was sent may have happened."""
+        error = error or Uncertain(
+            "the consensus process ended before the answer; the write may have happened"
+        )
+        self.start = 0
+        self.serving = False
+        sent, self._sent = self._sent, deque()
+        self._sent_bytes = 0
+        for batch in sent:
+            if batch.ops:
+                refuse(batch.ops, error, self._dirty)
+
+    def refuse_unsent(self, error: RaftException) -> None:
+        """Answer everything that never got a number."""
+        unsent, self._unsent = self._unsent, deque()
+        for batch in unsent:
+            refuse(batch.ops, error, self._dirty)
+        if self.open.ops:
+            refuse(self._fresh().ops, error, self._dirty)
+        if self.full and self._room():
+            self.full = False
+            self._resume()
+
+    def sweep(self, now: float) -> None:
+        """Answer what has waited too long."""
+        uncertain = None
+        for batch in self._sent:
+            if batch.deadline > now:
+                break
+            if batch.ops:
+                uncertain = uncertain or Uncertain(
+                    f"no answer from the cluster within {ANSWER_SECONDS_MAX:g} s; the write may "
+                    "have happened or may happen later"
+                )
+                ops, batch.ops = batch.ops, None
+                refuse(ops, uncertain, self._dirty)
+        oldest = now - ANSWER_SECONDS
+        error = ClusterDown("no leader is known or reachable; the command was not executed")
+        while self._unsent and self._unsent[0].born <= oldest:
+            refuse(self._unsent.popleft().ops, error, self._dirty)
+        if self.open.ops and self.open.born <= oldest:
+            refuse(self._fresh().ops, error, self._dirty)
+        if self._unsent or self.open.ops or self.full:
+            self._turn_end()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for anything here."""
+        return not (self._sent or self._unsent or self.open.ops)
+
+    @property
+    def pending_batches(self) -> int:
+        """How many sent batches the log has not applied yet."""
+        return len(self._sent)

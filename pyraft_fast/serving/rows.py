@@ -1,0 +1,125 @@
+"""The handler tables as the serving loop uses them: one dictionary look-up per command.
+
+A row is what is left of a table entry once its letters are read. Rows are found under the name
+as typed, so a client that always writes `SET` costs no `lower()`; what is remembered is thrown
+away when a worker says that its tables changed, or when too many spellings appear.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from pyraft_fast.errors import HandlerError
+from pyraft_fast.serving.connection_commands import AT_ONCE, CONNECTION_COMMANDS
+from pyraft_fast.serving.host import Host
+
+logger = logging.getLogger(__name__)
+
+SPELLINGS_MAX: Final = 4096
+UNLIMITED: Final = sys.maxsize
+
+
+class Row:
+    """One command: `least` and `most` count words, the name included.
+
+    At most one of `write`, `read`, `connection` is set; a row with none runs on this node at
+    once. `at_once` marks connection commands that need not wait for the commands before them.
+    """
+
+    __slots__ = (
+        "at_once", "connection", "failed", "function", "least", "most", "name", "read", "write",
+    )  # fmt: skip
+
+    def __init__(self, name: str, function: Callable[..., Any], least: int, most: int) -> None:
+        self.name = name
+        self.function = function
+        self.least = least
+        self.most = most
+        self.write = self.read = self.connection = self.at_once = False
+        self.failed = False
+
+    def failure(self, error: Exception) -> HandlerError:
+        """The error value for an exception of the handler; the first is logged in full."""
+        if not self.failed:
+            self.failed = True
+            logger.warning("handler %r failed", self.name, exc_info=error)
+        return HandlerError(f"handler {self.name!r} failed: {type(error).__name__}: {error}")
+
+
+def connection_rows() -> dict[str, Row]:
+    """The rows of the commands that concern the connection alone."""
+    rows = {}
+    for name, (function, least, most) in CONNECTION_COMMANDS.items():
+        row = Row(name, function, least, most if most >= 0 else UNLIMITED)
+        row.connection = True
+        row.at_once = name in AT_ONCE
+        rows[name] = row
+    return rows
+
+
+class Rows:
+    """Rows by worker offset and name. `known` is offset 0, the network's way in."""
+
+    __slots__ = ("_connection", "_host", "_known", "_version", "_watched", "known")
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._connection = connection_rows()
+        self.known: dict[str, Row] = {}
+        self._known: dict[int, dict[str, Row]] = {0: self.known}
+        self._watched: dict[int, Any] = {}
+        self._version = 0
+
+    def find(self, name: str) -> Row | None:
+        """The row for a name in any case; None when no table has it."""
+        row = self._connection.get(name.lower())
+        if row is not None:
+            self._remember(0, name, row)
+            return row
+        return self._resolve(0, name)
+
+    def find_at(self, offset: int, name: Any) -> Row | None:
+        """The row of one worker's table, for commands that come from the log or in-process."""
+        known = self._known.get(offset)
+        row = known.get(name) if known is not None else None
+        if row is not None:
+            return row
+        return self._resolve(offset, name) if isinstance(name, str) else None
+
+    def _resolve(self, offset: int, name: str) -> Row | None:
+        worker = self._host.worker_map.get(offset)
+        if worker is None:
+            return None
+        if self._watched.get(offset) is not worker:
+            self._watched[offset] = worker
+            worker.watch(self._changed)
+        version = self._version
+        entry = worker.table.resolve(name)
+        if entry is None:
+            return None
+        row = Row(
+            entry.name,
+            entry.function,
+            entry.min + 1,
+            entry.max + 1 if entry.max > 0 else UNLIMITED,
+        )
+        row.write = entry.logged
+        row.read = not entry.logged and not entry.local
+        self._remember(offset, name, row)
+        if version != self._version:  # a table changed in another thread meanwhile
+            self._changed()
+        return row
+
+    def _remember(self, offset: int, name: str, row: Row) -> None:
+        known = self._known.setdefault(offset, {})
+        if len(known) >= SPELLINGS_MAX:
+            known.clear()
+        known[name] = row
+
+    def _changed(self) -> None:
+        self._version += 1
+        for known in list(self._known.values()):
+            known.clear()
