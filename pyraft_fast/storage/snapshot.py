@@ -272,7 +272,8 @@ class PartialSnapshot:
     """The snapshot (index, term) of `total_bytes` from a peer, as far as its chunks have arrived.
 
     They lie in a `.part` file, so a transfer that was cut off goes on where it stopped, after a
-    restart too. Nothing in it is believed before `finish` has checked every byte. Opening it removes the parts of other snapshots: there is one transfer at a time. One thread.
+    restart too. Nothing in it is believed before `finish` has checked every byte. Opening one
+    removes the parts of other snapshots: there is one transfer at a time. One thread.
     Methods raise StorageError when the disk fails; what arrived before is kept.
     """
 
