@@ -1,0 +1,186 @@
+"""INFO and ROLE: facts of the node, in the lines Redis tools read.
+
+The facts come as one dict from `node.info_facts()`; a missing one shows its neutral value.
+
+- version (str), nid (str), addr ("host:port"), run_id (40 hex digits), cluster (int)
+- uptime_seconds, connected_clients, clients_max, connections_total, commands_total,
+  connections_rejected, input_bytes, output_bytes, commands_per_second, used_memory (int)
+- loading (bool), fsync (str), reads (str), password (bool)
+- last_save_seconds (int, epoch), saving (bool), last_save_ok (bool), log_commands (int, since the
+  last snapshot), snapshot_index (int)
+- role ("leader", "follower", "candidate", "learner", "joining", "removed"), state (one letter),
+  term, index (last applied), commit_index, last_index, leader_nid, leader_addr
+- members: list of dicts with nid, addr, role, and on a leader match, lag, contact_ms
+- wal: dict of plain values, shown as wal_<name>
+- callbacks_failed, handlers_failed (int)
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pyraft_fast.worker.words import Words
+
+REDIS_VERSION: Final = "7.0.15"  # whose commands, errors and reply shapes ours are held against
+Facts = Mapping[str, Any]
+
+
+def do_info(node: Any, words: Words) -> str:
+    wanted = [str(word).lower() for word in words[1:]]
+    every = not wanted or bool({"all", "default", "everything"} & set(wanted))
+    facts = node.info_facts()
+    parts = [
+        f"# {name.capitalize()}\r\n" + "".join(f"{k}:{v}\r\n" for k, v in build(node, facts))
+        for name, build in SECTIONS.items()
+        if every or name in wanted
+    ]
+    return "\r\n".join(parts)
+
+
+def split_addr(addr: str) -> tuple[str, int]:
+    """("host", port) of "host:port"; ("", 0) for an empty text."""
+    host, _, port = str(addr).rpartition(":")
+    return host.strip("[]"), int(port) if port.isdigit() else 0
+
+
+def is_leader(facts: Facts) -> bool:
+    """Whether the node leads, as far as its serving side knows."""
+    return facts.get("role") == "leader"
+
+
+def _server(node: Any, facts: Facts) -> list[tuple[str, Any]]:
+    uptime = int(facts.get("uptime_seconds", 0))
+    return [
+        ("redis_version", REDIS_VERSION),
+        ("pyraft_fast_version", facts.get("version", "")),
+        ("redis_mode", "standalone"),
+        ("os", f"{platform.system()} {platform.release()} {platform.machine()}"),
+        ("arch_bits", 64),
+        ("process_id", facts.get("process_id", 0)),
+        ("run_id", facts.get("run_id", "0" * 40)),
+        ("tcp_port", split_addr(facts.get("addr", ""))[1]),
+        ("python_version", platform.python_version()),
+        ("uptime_in_seconds", uptime),
+        ("uptime_in_days", uptime // 86400),
+    ]
+
+
+def _clients(node: Any, facts: Facts) -> list[tuple[str, Any]]:
+    return [
+        ("connected_clients", facts.get("connected_clients", 0)),
+        ("maxclients", facts.get("clients_max", 0)),
+        ("blocked_clients", 0),
+    ]
+
+
+def _memory(node: Any, facts: Facts) -> list[tuple[str, Any]]:
+    used = int(facts.get("used_memory", 0))
+    return [
+        ("used_memory", used),
+        ("used_memory_human", f"{used / 1048576:.2f}M"),
+        ("used_memory_rss", used),
+        ("maxmemory", 0),
+        ("maxmemory_policy", "noeviction"),
+    ]
+
+
+def _persistence(node: Any, facts: Facts) -> list[tuple[str, Any]]:
+    lines = [
+        ("loading", int(bool(facts.get("loading", False)))),
+        ("rdb_changes_since_last_save", facts.get("log_commands", 0)),
+        ("rdb_bgsave_in_progress", int(bool(facts.get("saving", False)))),
+        ("rdb_last_save_time", facts.get("last_save_seconds", 0)),
+        ("rdb_last_bgsave_status", "ok" if facts.get("last_save_ok", True) else "err"),
+        ("aof_enabled", 1),
+        ("fsync", facts.get("fsync", "always")),
+        ("snapshot_index", facts.get("snapshot_index", 0)),
+    ]
+    return lines + [(f"wal_{name}", value) for name, value in facts.get("wal", {}).items()]
+
+
+def _stats(node: Any, facts: Facts) -> list[tuple[str, Any]]:
+    return [
+        ("total_connections_received", facts.get("connections_total", 0)),
+        ("total_commands_processed", facts.get("commands_total", 0)),
+        ("instantaneous_ops_per_sec", facts.get("commands_per_second", 0)),
+        ("total_net_input_bytes", facts.get("input_bytes", 0)),
+        ("total_net_output_bytes", facts.get("output_bytes", 0)),
+        ("rejected_connections", facts.get("connections_rejected", 0)),
+        ("handlers_failed", facts.get("handlers_failed", 0)),
+        ("callbacks_failed", facts.get("callbacks_failed", 0)),
+    ]
+
+
+def _replication(node: Any, facts: Facts) -> list[tuple[str, Any]]:
+    others = [member for member in facts.get("members", []) if member["nid"] != facts.get("nid")]
+    index = facts.get("index", 0)
+    if is_leader(facts):
+        lines: list[tuple[str, Any]] = [("role", "master"), ("connected_slaves", len(others))]
+        for at, member in enumerate(others):
+            host, port = split_addr(member["addr"])
+            lag = max(0, int(member.get("contact_ms", 0))) // 1000
+            offset = member.get("match", 0)
+            line = f"ip={host},port={port},state=online,offset={offset},lag={lag}"
+            lines.append((f"slave{at}", line))
+    else:
+        host, port = split_addr(facts.get("leader_addr", ""))
+        lines = [
+            ("role", "slave"),
+            ("master_host", host),
+            ("master_port", port),
+            ("master_link_status", "up" if facts.get("leader_nid") else "down"),
+            ("slave_repl_offset", index),
+            ("slave_read_only", 0),
+            ("connected_slaves", 0),
+        ]
+    return [*lines, ("master_repl_offset", facts.get("commit_index", index))]
+
+
+def _raft(node: Any, facts: Facts) -> list[tuple[str, Any]]:
+    names = "nid role state term index commit_index last_index leader_nid leader_addr cluster reads"
+    lines = [(f"raft_{name}", facts.get(name, "")) for name in names.split()]
+    members = facts.get("members", [])
+    lines.append(("raft_members", len(members)))
+    for at, member in enumerate(members):
+        shown = ",".join(f"{name}={value}" for name, value in member.items())
+        lines.append((f"raft_member{at}", shown))
+    return lines
+
+
+def _keyspace(node: Any, facts: Facts) -> list[tuple[str, Any]]:
+    count = node.store.live_count()
+    expires = len(node.store.deadlines)
+    return [("db0", f"keys={count},expires={expires},avg_ttl=0")] if count else []
+
+
+def _cluster(node: Any, facts: Facts) -> list[tuple[str, Any]]:
+    return [("cluster_enabled", 0)]
+
+
+SECTIONS: Final = {
+    "server": _server,
+    "clients": _clients,
+    "memory": _memory,
+    "persistence": _persistence,
+    "stats": _stats,
+    "replication": _replication,
+    "raft": _raft,
+    "cluster": _cluster,
+    "keyspace": _keyspace,
+}
+
+
+def do_role(node: Any, words: Words) -> list[Any]:
+    facts = node.info_facts()
+    index = int(facts.get("index", 0))
+    if not is_leader(facts):
+        host, port = split_addr(facts.get("leader_addr", ""))
+        return ["slave", host, port, "connected" if facts.get("leader_nid") else "connect", index]
+    replicas = []
+    for member in facts.get("members", []):
+        if member["nid"] != facts.get("nid"):
+            host, port = split_addr(member["addr"])
+            replicas.append([host, str(port), str(member.get("match", 0))])
+    return ["master", index, replicas]

@@ -1,0 +1,339 @@
+"""Random command sequences against redis-server: the same replies, command by command.
+
+Scores and floats are compared as numbers. Where Redis promises no order, replies are compared
+as multisets. Random picks are checked by what they leave behind, so both sides stay in step.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from pyraft_fast.worker.words import raw, text
+from tests.worker.fake_node import FakeNode, shown
+
+Command = list[Any]
+KEYS = ["a", "b", "c", "{t}d", "cl\u00e9", text(b"\xff\x00k")]
+MEMBERS = [
+    "x",
+    "y",
+    "z",
+    "1",
+    "2",
+    "-7",
+    "\u00fc",
+    text(b"\x80\xfe"),
+    "",
+    "a b",
+    "\U0001f600",
+    "10",
+]
+NUMBERS = ["0", "1", "-1", "5", "-3", "100", "9223372036854775807", "-9223372036854775808"]
+ODD_NUMBERS = ["01", "+1", " 1", "1.5", "x", "", "1e3", "9223372036854775808", "-0", "\u0661"]
+SCORES = ["0", "1", "1", "2", "-2.5", "3e2", "inf", "-inf", "0x10", "1.5"]
+ODD_SCORES = ["nan", "x", "", " 1", "1_0", "1e999", "(1"]
+UNORDERED = set("keys hkeys hvals hgetall smembers sinter sunion sdiff".split())
+FLOATS = set("zscore zincrby zmscore zpopmin zpopmax zrange zrevrange zrangebyscore zadd".split())
+FLOATS |= {"zrevrangebyscore", "zrandmember"}
+
+
+class Dealer:
+    """Deals commands; mostly sound words, now and then odd ones."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+
+    def key(self) -> str:
+        return self.dice.choice(KEYS)
+
+    def member(self) -> str:
+        return self.dice.choice(MEMBERS)
+
+    def number(self) -> str:
+        return self.dice.choice(NUMBERS if self.dice.random() < 0.9 else ODD_NUMBERS)
+
+    def small(self) -> str:
+        return self.dice.choice(["0", "1", "2", "-1", "-2", "3", "-100", "100"])
+
+    def count(self) -> str:
+        return self.dice.choice(["0", "1", "2", "3", "10", "-1", "x"])
+
+    def score(self) -> str:
+        return self.dice.choice(SCORES if self.dice.random() < 0.92 else ODD_SCORES)
+
+    def bound(self) -> str:
+        return ("(" if self.dice.random() < 0.3 else "") + self.score()
+
+    def lex(self) -> str:
+        if self.dice.random() < 0.3:
+            return self.dice.choice(["-", "+", "x"])
+        return self.dice.choice("[(") + self.member()
+
+    def some(self, deal: Callable[[], Any], most: int = 3) -> list[Any]:
+        return [deal() for _ in range(self.dice.randint(1, most))]
+
+    def pairs(self, *deals: Callable[[], Any]) -> list[Any]:
+        return [deal() for _ in range(self.dice.randint(1, 3)) for deal in deals]
+
+    def maybe(self, *options: list[Any]) -> list[Any]:
+        return [word for option in options if self.dice.random() < 0.25 for word in option]
+
+    def pick(self, *words: str) -> str:
+        return self.dice.choice(words)
+
+
+def strings(d: Dealer) -> Command:
+    k, m, n = d.key, d.member, d.number
+    far = d.pick("100000", "0", "-5", "x", "9223372036854775807")
+    return d.dice.choice(
+        [
+            lambda: ["get", k()],
+            lambda: ["set", k(), n()],
+            lambda: [
+                "set", k(), m(),
+                *d.maybe(["NX"], ["xx"], ["GET"], ["keepttl"], ["EX", far], ["PX", far], ["bad"]),
+            ],
+            lambda: ["setex", k(), far, m()],
+            lambda: ["psetex", k(), far, m()],
+            lambda: ["setnx", k(), m()],
+            lambda: ["getset", k(), m()],
+            lambda: ["getdel", k()],
+            lambda: ["getex", k(), *d.maybe(["PERSIST"], ["EX", far], ["x"])],
+            lambda: ["mget", *d.some(k)],
+            lambda: ["mset", *d.pairs(k, m), *d.maybe(["odd"])],
+            lambda: ["msetnx", *d.pairs(k, m)],
+            lambda: ["append", k(), m()],
+            lambda: ["strlen", k()],
+            lambda: ["getrange", k(), d.small(), d.small()],
+            lambda: ["setrange", k(), d.small(), m()],
+            lambda: [d.pick("incr", "decr"), k()],
+            lambda: [d.pick("incrby", "decrby"), k(), n()],
+            lambda: ["incrbyfloat", k(), d.pick("0.1", "-2.5", "1e2", "3", "x", "", "1234.1", " 1")],
+        ]
+    )()  # fmt: skip
+
+
+def generic(d: Dealer) -> Command:
+    k = d.key
+    flags = d.maybe(["NX"], ["XX"], ["gt"], ["LT"], ["bad"])
+    return d.dice.choice(
+        [
+            lambda: [d.pick("del", "unlink", "exists", "touch"), *d.some(k)],
+            lambda: ["type", k()],
+            lambda: ["keys", d.pick("*", "?", "[a-b]", "{*", "*\u00e9", "[^a]", "\\a", "a[")],
+            lambda: ["dbsize"],
+            lambda: [d.pick("rename", "renamenx"), k(), k()],
+            lambda: ["copy", k(), k(), *d.maybe(["REPLACE"], ["DB", "0"], ["bad"])],
+            lambda: ["persist", k()],
+            lambda: [d.pick("ttl", "pttl", "expiretime"), d.pick("nokey", k())],
+            lambda: ["expire", k(), d.pick("100000", "200000", "-1", "0", "x"), *flags],
+            lambda: ["pexpireat", k(), d.pick("4000000000000", "1", "x"), *flags],
+            lambda: ["nosuch", k(), "x"],
+            lambda: ["get"],
+            lambda: ["incr", k(), k()],
+            lambda: [
+                "scan",
+                d.pick("0", "x", "-1"),
+                *d.maybe(["COUNT", d.count()], ["TYPE", "set"]),
+            ],
+        ]
+    )()
+
+
+def hashes(d: Dealer) -> Command:
+    k, m, n = d.key, d.member, d.number
+    return d.dice.choice(
+        [
+            lambda: [d.pick("hset", "hmset"), k(), *d.pairs(m, n), *d.maybe(["odd"])],
+            lambda: ["hsetnx", k(), m(), n()],
+            lambda: ["hget", k(), m()],
+            lambda: ["hmget", k(), *d.some(m)],
+            lambda: [d.pick("hgetall", "hkeys", "hvals", "hlen"), k()],
+            lambda: ["hdel", k(), *d.some(m, 6)],
+            lambda: [d.pick("hexists", "hstrlen"), k(), m()],
+            lambda: ["hincrby", k(), m(), n()],
+            lambda: ["hincrbyfloat", k(), m(), d.pick("0.1", "1.5e3", "x", "-1")],
+            lambda: ["hrandfield", k(), "-0"],
+            lambda: ["hscan", k(), "0", *d.maybe(["MATCH", "?"], ["COUNT", d.count()], ["x"])],
+        ]
+    )()
+
+
+def lists(d: Dealer) -> Command:
+    k, m, s = d.key, d.member, d.small
+    return d.dice.choice(
+        [
+            lambda: [d.pick("lpush", "rpush", "lpushx", "rpushx"), k(), *d.some(m)],
+            lambda: [d.pick("lpush", "rpush"), k(), *d.some(m, 8)],
+            lambda: [d.pick("lpop", "rpop"), k(), *d.maybe([d.count()])],
+            lambda: ["lrange", k(), s(), s()],
+            lambda: ["lindex", k(), s()],
+            lambda: ["llen", k()],
+            lambda: ["lset", k(), s(), m()],
+            lambda: ["lrem", k(), s(), m()],
+            lambda: ["ltrim", k(), d.pick("0", "1", "-3"), d.pick("-1", "5", "-2")],
+            lambda: ["linsert", k(), d.pick("BEFORE", "after", "x"), m(), m()],
+            lambda: ["lmove", k(), k(), d.pick("LEFT", "right"), d.pick("left", "RIGHT", "x")],
+            lambda: ["rpoplpush", k(), k()],
+            lambda: [
+                "lpos", k(), m(),
+                *d.maybe(["RANK", s()], ["COUNT", d.count()], ["MAXLEN", d.count()], ["x"]),
+            ],
+        ]
+    )()  # fmt: skip
+
+
+def sets(d: Dealer) -> Command:
+    k, m = d.key, d.member
+    return d.dice.choice(
+        [
+            lambda: ["sadd", k(), *d.some(m, 5)],
+            lambda: ["srem", k(), *d.some(m, 5)],
+            lambda: ["sismember", k(), m()],
+            lambda: ["smismember", k(), *d.some(m)],
+            lambda: [d.pick("smembers", "scard"), k()],
+            lambda: ["smove", k(), k(), m()],
+            lambda: [d.pick("sinter", "sunion", "sdiff"), *d.some(k)],
+            lambda: [d.pick("sinterstore", "sunionstore", "sdiffstore"), k(), *d.some(k)],
+            lambda: ["sintercard", d.pick("1", "2", "0", "x"), k(), k(), *d.maybe(["LIMIT", "1"])],
+            lambda: ["spop", k(), d.pick("100", "0", "-1", "x")],
+            lambda: ["srandmember", k(), d.pick("0", "x")],
+            lambda: ["sscan", k(), "0", *d.maybe(["MATCH", "[x-z]"], ["COUNT", d.count()])],
+        ]
+    )()
+
+
+def zsets(d: Dealer) -> Command:
+    k, m, s = d.key, d.member, d.small
+    limit = d.maybe(["LIMIT", s(), s()], ["WITHSCORES"], ["x"])
+    return d.dice.choice(
+        [
+            lambda: ["zadd", k(), d.score(), m()],
+            lambda: [
+                "zadd", k(), *d.maybe(["NX"], ["XX"], ["GT"], ["LT"], ["CH"], ["INCR"]),
+                *d.pairs(d.score, m),
+            ],
+            lambda: ["zadd", k(), "0", *[w for x in d.some(m, 6) for w in (x, "0")], m()],
+            lambda: ["zincrby", k(), d.score(), m()],
+            lambda: ["zrem", k(), *d.some(m)],
+            lambda: [d.pick("zscore", "zrank", "zrevrank"), k(), m()],
+            lambda: ["zmscore", k(), *d.some(m)],
+            lambda: ["zcard", k()],
+            lambda: ["zcount", k(), d.bound(), d.bound()],
+            lambda: ["zlexcount", k(), d.lex(), d.lex()],
+            lambda: [d.pick("zpopmin", "zpopmax"), k(), *d.maybe([d.count()])],
+            lambda: [d.pick("zrange", "zrevrange"), k(), s(), s(), *d.maybe(["WITHSCORES"], ["REV"])],
+            lambda: ["zrange", k(), d.bound(), d.bound(), "BYSCORE", *d.maybe(["REV"]), *limit],
+            lambda: [d.pick("zrangebyscore", "zrevrangebyscore"), k(), d.bound(), d.bound(), *limit],
+            lambda: ["zrange", k(), d.lex(), d.lex(), "BYLEX", *d.maybe(["REV"]), *limit],
+            lambda: [d.pick("zrangebylex", "zrevrangebylex"), k(), d.lex(), d.lex(), *limit],
+            lambda: ["zremrangebyrank", k(), s(), s()],
+            lambda: ["zremrangebyscore", k(), d.bound(), d.bound()],
+            lambda: ["zremrangebylex", k(), d.lex(), d.lex()],
+            lambda: ["zscan", k(), "0", *d.maybe(["MATCH", "*"], ["COUNT", d.count()])],
+            lambda: ["zrandmember", k(), "0"],
+        ]
+    )()  # fmt: skip
+
+
+def of_redis(client: Any, command: Command) -> Any:
+    """redis-server's reply in the same plain values as ours."""
+    connection = client.connection_pool.get_connection()
+    try:
+        connection.send_packed_command(connection.pack_command(*[raw(word) for word in command]))
+        return plain(connection.read_response(disable_decoding=True))
+    except redis.ResponseError as error:
+        return f"-{error}"
+    finally:
+        client.connection_pool.release(connection)
+
+
+def plain(reply: Any) -> Any:
+    if isinstance(reply, list):
+        return [plain(part) for part in reply]
+    return text(reply) if isinstance(reply, bytes) else reply
+
+
+def ours(node: FakeNode, command: Command) -> Any:
+    reply = node.ask(*command)
+    if isinstance(reply, dict):
+        reply = [part for pair in reply.items() for part in pair]
+    reply = shown(reply)
+    return "OK" if reply is True else reply
+
+
+def compared(command: Command, reply: Any) -> Any:
+    """A reply in the form in which the two sides must agree."""
+    name = command[0]
+    if isinstance(reply, str) and reply.startswith("-"):
+        # redis-py takes "ERR " off
+        return reply.replace("-ERR ", "-", 1)
+    if name in ("hscan", "sscan", "zscan", "scan") and isinstance(reply, list):
+        items = [numeric(part) for part in reply[1]]
+        return [reply[0], sorted(items, key=repr)]
+    if name in UNORDERED and isinstance(reply, list):
+        return sorted(reply, key=repr)
+    if name in ("pttl", "ttl") and isinstance(reply, int) and reply > 0:
+        return reply // 60_000 if name == "pttl" else reply // 60
+    if name == "expiretime" and isinstance(reply, int) and reply > 0:
+        return True
+    if name in FLOATS:
+        if isinstance(reply, list):
+            return [numeric(part) for part in reply]
+        return numeric(reply)
+    return reply
+
+
+def numeric(part: Any) -> Any:
+    if isinstance(part, (int, float)) and not isinstance(part, bool):
+        return float(part)
+    try:
+        return float(part)
+    except (TypeError, ValueError):
+        return part
+
+
+FAMILIES = [strings, generic, hashes, lists, sets, zsets]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("family", [*FAMILIES, None], ids=lambda f: getattr(f, "__name__", "all"))
+def test_same_replies_as_redis(redis_client: Any, family: Any, seed: int) -> None:
+    dealer = Dealer(seed)
+    node = FakeNode()
+    redis_client.flushall()
+    history: list[Command] = []
+    for turn in range(700):
+        deal = family or dealer.dice.choice(FAMILIES)
+        if family not in (None, generic) and dealer.dice.random() < 0.06:
+            deal = generic
+        command = deal(dealer)
+        history.append(command)
+        theirs = compared(command, of_redis(redis_client, command))
+        mine = compared(command, ours(node, command))
+        assert mine == theirs, f"turn {turn}: {command}\nbefore: {history[-12:-1]}"
+    assert sorted(node.data) == sorted(plain(redis_client.keys("*")))
+
+
+@pytest.mark.parametrize("name", ["spop", "srandmember", "hrandfield", "zrandmember", "randomkey"])
+def test_random_picks_have_the_shape_of_redis(redis_client: Any, name: str) -> None:
+    """Counts and membership agree; which element is picked is each side's own affair."""
+    node = FakeNode()
+    redis_client.flushall()
+    fill = {"s": "sadd", "h": "hset", "z": "zadd"}.get(name[0], "sadd")
+    words = {"sadd": list("abcdef"), "hset": list("a1b2c3d4e5f6"), "zadd": list("1a2b3c4d5e6f")}
+    for side in (lambda c: of_redis(redis_client, c), lambda c: ours(node, c)):
+        side([fill, "k", *words[fill]])
+    for count in (["2"], ["-3"], ["9"], ["-9"], []):
+        command = [name, "k", *count] if name != "randomkey" else [name]
+        theirs, mine = of_redis(redis_client, command), ours(node, command)
+        assert type(mine) is type(theirs)
+        if isinstance(theirs, list):
+            assert len(mine) == len(theirs)
+            assert set(mine) <= set("abcdef")
+            if int(count[0]) > 0:
+                assert len(set(mine)) == len(mine)
