@@ -1,0 +1,186 @@
+"""What nodes say to each other: one flat class, one number per kind.
+
+Fields by kind (what is not named is 0 and means nothing). Every message carries the sender's term
+and the latest cluster time it has seen (`clock_ms`), and names both incarnations, for a name alone
+proves nothing. `sender` and `incarnation` come from the link, never from the message's own bytes.
+
+    APPEND           index, log_term: the entry before `entries`; commit
+    APPEND_REPLY     flag: accepted. Then index: the log agrees up to there. Else index: the place
+                     refused; hint, log_term: a place at or before which the logs may agree
+    HEARTBEAT        commit: not above what the receiver is known to hold; flag: answer this;
+                     context: the newest read round
+    HEARTBEAT_REPLY  context: as asked
+    PREVOTE          term: the one the sender would begin; index, log_term: its last entry
+    PREVOTE_REPLY    flag: granted, then term is the one asked about
+    VOTE             index, log_term: the sender's last entry; flag: the leader asked for this
+    VOTE_REPLY       flag: granted
+    READ             context: the sender's own number for a bundle of reads
+    READ_REPLY       flag: granted, then index: apply up to there first; context: as asked
+    SNAPSHOT         never on the wire: a node's driver says it has a whole snapshot file on disk.
+                     index, log_term: where it stands; membership; sender: who sent it; term: 0
+    TIMEOUT_NOW      begin an election at once
+    REMOVED          the receiver was voted out of the cluster
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from pyraft_fast.core.entry import Entry
+from pyraft_fast.core.membership import Membership
+from pyraft_fast.errors import ProtocolError
+
+APPEND: Final = 1
+APPEND_REPLY: Final = 2
+HEARTBEAT: Final = 3
+HEARTBEAT_REPLY: Final = 4
+PREVOTE: Final = 5
+PREVOTE_REPLY: Final = 6
+VOTE: Final = 7
+VOTE_REPLY: Final = 8
+READ: Final = 9
+READ_REPLY: Final = 10
+SNAPSHOT: Final = 11
+TIMEOUT_NOW: Final = 12
+REMOVED: Final = 13
+
+NAMES: Final = {
+    APPEND: "APPEND",
+    APPEND_REPLY: "APPEND_REPLY",
+    HEARTBEAT: "HEARTBEAT",
+    HEARTBEAT_REPLY: "HEARTBEAT_REPLY",
+    PREVOTE: "PREVOTE",
+    PREVOTE_REPLY: "PREVOTE_REPLY",
+    VOTE: "VOTE",
+    VOTE_REPLY: "VOTE_REPLY",
+    READ: "READ",
+    READ_REPLY: "READ_REPLY",
+    SNAPSHOT: "SNAPSHOT",
+    TIMEOUT_NOW: "TIMEOUT_NOW",
+    REMOVED: "REMOVED",
+}
+REPLIES: Final = frozenset({APPEND_REPLY, HEARTBEAT_REPLY, PREVOTE_REPLY, VOTE_REPLY, READ_REPLY})
+_WIRE_KINDS: Final = frozenset(NAMES) - {SNAPSHOT}
+
+
+class Message:
+    """One message. See the table above for what each field means."""
+
+    __slots__ = (
+        "clock_ms",
+        "commit",
+        "context",
+        "entries",
+        "flag",
+        "hint",
+        "incarnation",
+        "index",
+        "kind",
+        "log_term",
+        "membership",
+        "sender",
+        "term",
+        "to",
+        "to_incarnation",
+    )
+
+    def __init__(
+        self,
+        kind: int,
+        sender: str,
+        to: str,
+        term: int,
+        index: int = 0,
+        log_term: int = 0,
+        commit: int = 0,
+        flag: bool = False,
+        hint: int = 0,
+        context: int = 0,
+        clock_ms: int = 0,
+        entries: Sequence[Entry] = (),
+        incarnation: int = 0,
+        to_incarnation: int = 0,
+        membership: Membership | None = None,
+    ) -> None:
+        self.kind = kind
+        self.sender = sender
+        self.to = to
+        self.term = term
+        self.index = index
+        self.log_term = log_term
+        self.commit = commit
+        self.flag = flag
+        self.hint = hint
+        self.context = context
+        self.clock_ms = clock_ms
+        self.entries = entries
+        self.incarnation = incarnation
+        self.to_incarnation = to_incarnation
+        self.membership = membership
+
+    def wire(self) -> list[int]:
+        """The header fields as they are sent; the entries' records follow it as raw bytes."""
+        return [
+            self.kind,
+            self.term,
+            self.index,
+            self.log_term,
+            self.commit,
+            1 if self.flag else 0,
+            self.hint,
+            self.context,
+            self.clock_ms,
+            self.to_incarnation,
+        ]
+
+    def __repr__(self) -> str:
+        parts = [f"{NAMES.get(self.kind, self.kind)} {self.sender}->{self.to} t{self.term}"]
+        for name in ("index", "log_term", "commit", "flag", "hint", "context"):
+            if getattr(self, name):
+                parts.append(f"{name}={getattr(self, name)}")
+        if self.entries:
+            parts.append(f"entries={self.entries[0].index}..{self.entries[-1].index}")
+        return f"<{' '.join(parts)}>"
+
+
+def read_message(
+    fields: object, sender: str, incarnation: int, to: str, entries: Sequence[Entry] = ()
+) -> Message:
+    """The message whose `wire()` was received from `sender` (as the link knows it) for `to`.
+
+    `entries` are the verified records behind it. Raises ProtocolError for fields of the wrong type
+    or range, and for entries that do not follow `index` one by one or whose terms fall.
+    """
+    if not isinstance(fields, list) or len(fields) != 10:
+        raise ProtocolError("a message from a peer does not have ten fields")
+    for value in fields:
+        if type(value) is not int or not 0 <= value < 2**64:
+            raise ProtocolError(f"a message from a peer has a bad field: {value!r:.80}")
+    kind, term, index, log_term, commit, flag, hint, context, clock_ms, to_incarnation = fields
+    if kind not in _WIRE_KINDS:
+        raise ProtocolError(f"a message from a peer has the unknown kind {kind}")
+    if entries and kind != APPEND:
+        raise ProtocolError(f"a message of kind {kind} from a peer carries entries")
+    place, newest = index, log_term
+    for entry in entries:
+        place += 1
+        if entry.index != place or not newest <= entry.term <= term:
+            raise ProtocolError(f"entry {entry.index} from a peer stands in the wrong place")
+        newest = entry.term
+    return Message(
+        kind,
+        sender,
+        to,
+        term,
+        index,
+        log_term,
+        commit,
+        flag != 0,
+        hint,
+        context,
+        clock_ms,
+        entries,
+        incarnation,
+        to_incarnation,
+    )
