@@ -13,7 +13,7 @@ from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.limits import ARGC_MAX
 from pyraft_fast.protocol.replies import Map
 from pyraft_fast.worker import longdouble
-from pyraft_fast.worker.keys import read_scan
+from pyraft_fast.worker.keys import read_cursor, read_scan
 from pyraft_fast.worker.strings import is_string, shown
 from pyraft_fast.worker.types import Pairs, TreeNode
 from pyraft_fast.worker.words import (
@@ -156,8 +156,11 @@ def do_hincrbyfloat(node: Any, words: Words) -> str:
 
 def do_hscan(node: Any, words: Words) -> list[Any]:
     store = node.store
-    cursor, pattern, count, _ = read_scan(words, 2)
+    cursor = read_cursor(words[2])
     value = _hash(store.find(words[1]))
+    if not value:
+        return ["0", []]
+    pattern, count, _ = read_scan(words, 3)
     after, fields = store.scans.part(words[1], value, store.version, cursor, count)
     matches = glob(pattern)
     reply: list[Any] = []

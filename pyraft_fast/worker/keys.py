@@ -129,7 +129,8 @@ def do_flush(node: Any, words: Words) -> bool:
 
 def do_scan(node: Any, words: Words) -> list[Any]:
     store = node.store
-    cursor, pattern, count, kind = read_scan(words, 1, types=True)
+    cursor = read_cursor(words[1])
+    pattern, count, kind = read_scan(words, 2, types=True)
     version = store.version
     after, keys = store.scans.step("", store.data, version, cursor, count)
     matches = glob(pattern)
@@ -144,14 +145,18 @@ def do_scan(node: Any, words: Words) -> list[Any]:
     ]
 
 
-def read_scan(words: Words, at: int, types: bool = False) -> tuple[int, str, int, str | None]:
-    """(cursor, pattern, count, type or None) of a SCAN command whose cursor is word `at`."""
-    word = words[at]
+def read_cursor(word: Any) -> int:
+    """A cursor of SCAN and its kin, an unsigned 64 bit integer."""
     text = str(word)
     if not text.isascii() or not text.isdigit() or len(text) > 20 or int(text) >= 2**64:
         raise CommandError("invalid cursor")
+    return int(text)
+
+
+def read_scan(words: Words, at: int, types: bool = False) -> tuple[str, int, str | None]:
+    """(pattern, count, type or None): the options of a SCAN command from word `at` on."""
     pattern, count, kind = "*", _SCAN_COUNT, None
-    for place in range(at + 1, len(words), 2):
+    for place in range(at, len(words), 2):
         if place + 1 >= len(words):
             raise syntax_error()
         name, value = option(words[place]), words[place + 1]
@@ -165,7 +170,7 @@ def read_scan(words: Words, at: int, types: bool = False) -> tuple[int, str, int
             kind = str(value).lower()
         else:
             raise syntax_error()
-    return int(text), pattern, count, kind
+    return pattern, count, kind
 
 
 def do_object(node: Any, words: Words) -> Any:

@@ -53,7 +53,7 @@ def _old(store: Any, key: str) -> str | None:
     """The string at a key that is about to be written, or None."""
     value = store.find_for_write(key)
     if value is None or type(value) is str:
-        return value  # type: ignore[no-any-return]
+        return value
     return shown(value)
 
 
@@ -80,7 +80,8 @@ def do_set(node: Any, words: Words) -> Any:
 
 
 def _set_with_options(store: Any, key: str, words: Words) -> Any:
-    options, deadline = _read_options(store, words, 3, "set")
+    options, unit, when = _read_options(words, 3, "set")
+    deadline = deadline_of(store, when, unit, "set") if unit else None
     old = store.find_for_write(key)
     reply: Any = True
     if "GET" in options:
@@ -98,8 +99,8 @@ def _set_with_options(store: Any, key: str, words: Words) -> Any:
     return reply
 
 
-def _read_options(store: Any, words: Words, at: int, name: str) -> tuple[set[str], int | None]:
-    """The options of SET or GETEX from word `at` on, and the deadline they ask for."""
+def _read_options(words: Words, at: int, name: str) -> tuple[set[str], str, Any]:
+    """The options of SET or GETEX from word `at` on; the unit and word of the end, or "", None."""
     options: set[str] = set()
     unit, when = "", None
     while at < len(words):
@@ -116,7 +117,7 @@ def _read_options(store: Any, words: Words, at: int, name: str) -> tuple[set[str
         else:
             raise syntax_error()
         at += 1
-    return options, deadline_of(store, when, unit, name) if unit else None
+    return options, unit, when
 
 
 _KEEPERS: Final = frozenset({"KEEPTTL", "PERSIST"})
@@ -166,10 +167,11 @@ def do_getdel(node: Any, words: Words) -> Any:
 
 def do_getex(node: Any, words: Words) -> Any:
     store, key = node.store, words[1]
-    options, deadline = _read_options(store, words, 2, "getex")
+    options, unit, when = _read_options(words, 2, "getex")
     old = _old(store, key)
     if old is None:
         return None
+    deadline = deadline_of(store, when, unit, "getex") if unit else None
     if deadline is not None and deadline <= store.now_ms:
         store.delete(key)
     elif deadline is not None:

@@ -5,6 +5,7 @@ Every range is turned into (start, stop) places first; the rest is the same for 
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, NamedTuple
 
 from pyraft_fast.errors import CommandError
@@ -14,6 +15,7 @@ from pyraft_fast.worker.words import Words, byte_text, integer, number, option, 
 from pyraft_fast.worker.zsets import zset
 
 _NOT_FLOAT: Final = "min or max is not a float"
+_DECIMAL: Final = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 _NOT_LEX: Final = "min or max not valid string range item"
 
 
@@ -33,9 +35,22 @@ class _Options(NamedTuple):
 
 
 def _score_bound(word: Any) -> _Bound:
-    if isinstance(word, str) and word.startswith("("):
-        return _Bound(number(word[1:], _NOT_FLOAT), True)
-    return _Bound(number(word, _NOT_FLOAT), False)
+    text = str(word)
+    if text.startswith("("):
+        return _Bound(_loose_number(text[1:]), True)
+    return _Bound(_loose_number(text), False)
+
+
+def _loose_number(text: str) -> float:
+    """A score as Redis reads it in ranges: nothing is 0, and what is too large is infinite."""
+    if not text:
+        return 0.0
+    try:
+        return number(text.lstrip(" \t\n\v\f\r"), _NOT_FLOAT)
+    except CommandError:
+        if not _DECIMAL.fullmatch(text):
+            raise
+        return float(text)
 
 
 def _lex_bound(word: Any) -> _Bound:
@@ -69,7 +84,7 @@ def _read_options(words: Words, by: str, backwards: bool, modern: bool) -> _Opti
     at = 4
     while at < len(words):
         name = option(words[at])
-        if name == "WITHSCORES" and (modern or by != "LEX"):
+        if name == "WITHSCORES":
             scores = True
         elif name == "LIMIT" and at + 2 < len(words):
             offset, count, limited = integer(words[at + 1]), integer(words[at + 2]), True
@@ -169,7 +184,7 @@ def _count(node: Any, words: Words, by: str) -> int:
     if value is None:
         return 0
     start, stop = locate(value, *bounds)
-    return max(0, stop - start)
+    return int(max(0, stop - start))
 
 
 def do_zcount(node: Any, words: Words) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.worker.hashes import pick_places
-from pyraft_fast.worker.keys import read_scan
+from pyraft_fast.worker.keys import read_cursor, read_scan
 from pyraft_fast.worker.types import Pairs, SortedSet
 from pyraft_fast.worker.words import (
     INT64_MAX,
@@ -193,10 +193,11 @@ def do_zrandmember(node: Any, words: Words) -> Any:
 
 def do_zscan(node: Any, words: Words) -> list[Any]:
     store = node.store
-    cursor, pattern, count, _ = read_scan(words, 2)
+    cursor = read_cursor(words[2])
     value = zset(store.find(words[1]))
     if value is None:
         return ["0", []]
+    pattern, count, _ = read_scan(words, 3)
     after, members = store.scans.part(words[1], value, store.version, cursor, count)
     matches = glob(pattern)
     reply: list[Any] = []

@@ -65,7 +65,7 @@ class RedisList(deque):  # type: ignore[type-arg]
         self.clear()
         self.extend(items)
 
-    def pop(self, index: SupportsIndex = -1) -> Any:  # type: ignore[override]
+    def pop(self, index: SupportsIndex = -1) -> Any:
         """Remove and return the element at `index`; raises IndexError as a list does."""
         at = index.__index__()
         if at == -1:
@@ -96,7 +96,7 @@ class RedisList(deque):  # type: ignore[type-arg]
     def __radd__(self, other: Any) -> Any:
         return other + list(self) if isinstance(other, list) else NotImplemented
 
-    def __iadd__(self, other: Iterable[Any]) -> RedisList:
+    def __iadd__(self, other: Iterable[Any]) -> RedisList:  # type: ignore[misc]
         self.extend(list(other))
         return self
 
@@ -139,7 +139,7 @@ class RedisList(deque):  # type: ignore[type-arg]
         twin = self._other(other)
         return NotImplemented if twin is None else list(self) >= twin
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __repr__(self) -> str:
         return repr(list(self))
