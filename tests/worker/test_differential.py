@@ -218,12 +218,7 @@ def sets(d: Dealer) -> Command:
             lambda: ["sintercard", d.pick("1", "2", "0", "x"), k(), k(), *d.maybe(["LIMIT", "1"])],
             lambda: ["spop", k(), d.pick("100", "0", "-1", "x")],
             lambda: ["srandmember", k(), d.pick("0", "x")],
-            lambda: [
-                "sscan",
-                k(),
-                "0",
-                *d.maybe(["MATCH", "[x-z]"], ["COUNT", d.page()]),
-            ],
+            lambda: ["sscan", k(), "0", "COUNT", d.page(), *d.maybe(["MATCH", "[x-z]"])],
         ]
     )()
 
