@@ -70,12 +70,15 @@ class Future:
     shows; `value` is None as long as there is no answer, which `done()` tells from a nil answer.
     """
 
-    __slots__ = ("_callbacks", "_done", "_lock", "_waiters", "cmd", "value", "worker_offset")
+    __slots__ = (
+        "_callbacks", "_done", "_lock", "_waiters", "cmd", "giver", "value", "worker_offset",
+    )  # fmt: skip
 
     def __init__(self, cmd: Sequence[Any] = (), worker_offset: int = 0) -> None:
         self.cmd = cmd
         self.worker_offset = worker_offset
         self.value: Any = None
+        self.giver = 0  # the thread that will give the answer, where known: it must not wait
         self._done = False
         self._lock = threading.Lock()
         self._waiters: list[threading.Lock] = []
@@ -104,9 +107,15 @@ class Future:
         """Wait for the answer, at most `timeout` seconds (None: for ever).
 
         Raises TimeoutError when there is none by then (it may still come), and the answer
-        itself when it is an exception.
+        itself when it is an exception. Raises RaftException in the one thread that must not
+        wait, since it is the one that gives the answer (a handler of this node).
         """
         if not self._done:
+            if self.giver and self.giver == threading.get_ident():
+                raise RaftException(
+                    "a handler must not wait for a command of its own node; return the future, "
+                    "or call the other handler's function directly"
+                )
             self._wait(timeout)
         if isinstance(self.value, BaseException):
             raise self.value.with_traceback(None)

@@ -266,4 +266,3 @@ class Connection(Origin, asyncio.BufferedProtocol):
         self.blocked = False
         self.answer(value)
         self.settle()
-

@@ -234,7 +234,7 @@ def client_kill(connection: Connection, words: Words) -> Any:
     if len(words) % 2:
         raise CommandError("syntax error")
     skip_me = True
-    for option, value in zip(words[2::2], words[3::2]):
+    for option, value in zip(words[2::2], words[3::2], strict=True):
         option = option.upper()
         if option == "ID":
             wanted = client_number(value)

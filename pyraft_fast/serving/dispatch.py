@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pyraft_fast.common import Future
-from pyraft_fast.errors import CommandError, NoAuth, RaftException
+from pyraft_fast.errors import CommandError, Loading, NoAuth, RaftException
 from pyraft_fast.limits import CLIENTS_MAX, OUTPUT_BYTES_PAUSE
 from pyraft_fast.serving.connection import Connection
 from pyraft_fast.serving.connection_commands import BEFORE_AUTH
@@ -42,6 +42,10 @@ class Stats:
         self.connections = 0
         self.rejected = 0
 
+    def reset(self) -> None:
+        """Count from zero again."""
+        self.commands = self.connections = self.rejected = 0
+
 
 def unknown_command(words: list[Any]) -> CommandError:
     """The error for a command without a row, worded as Redis does."""
@@ -57,13 +61,14 @@ def unknown_command(words: list[Any]) -> CommandError:
 class Call(Origin):
     """One in-process command and the future of its answer."""
 
-    __slots__ = ("future", "offset", "words")
+    __slots__ = ("desk", "future", "offset", "words")
 
     def __init__(self, words: list[Any], offset: int, future: Future) -> None:
         super().__init__()
         self.words = words
         self.offset = offset
         self.future = future
+        self.desk: Desk | None = None
 
     def answer(self, value: Any) -> None:
         self.waiting -= 1
@@ -78,6 +83,8 @@ class Call(Origin):
 
     def settle(self) -> None:
         self.dirty = False
+        if self.reads and self.desk is not None:
+            self.desk.run_reads(self)
 
 
 class Desk:
@@ -106,6 +113,7 @@ class Desk:
         self.starved: list[Connection] = []  # stopped reading because the proposer is full
         self.stats = Stats()
         self.loading = False
+        self.alone = False  # an admin command runs, which may send commands of its own
         self._ids = 0
         self.now = time.monotonic
 
@@ -148,6 +156,8 @@ class Desk:
         rows = self.rows.known
         proposer = self.proposer
         self.stats.commands += len(commands)
+        if self.loading:
+            return self._while_loading(connection, commands)
         for position, words in enumerate(commands):
             row = rows.get(words[0]) or self.rows.find(words[0])
             if row is None or not row.least <= len(words) <= row.most:
@@ -176,6 +186,24 @@ class Desk:
                     return position + 1
             if len(connection.out) > OUTPUT_BYTES_PAUSE:
                 return position + 1
+        return len(commands)
+
+    def _while_loading(self, connection: Connection, commands: list[list[str]]) -> int:
+        """The data is incomplete: only commands about the connection and the node may run."""
+        for position, words in enumerate(commands):
+            row = self.rows.find(words[0])
+            if row is None or not row.least <= len(words) <= row.most:
+                connection.reply(self._unusable(connection, row, words))
+            elif not connection.authenticated and row.name not in BEFORE_AUTH:
+                connection.reply(NoAuth("Authentication required."))
+            elif row.write or row.read:
+                connection.reply(Loading("the node is loading the data; try again soon"))
+            elif connection.waiting:
+                return position
+            else:
+                self._alone(connection, row, words)
+                if connection.blocked or connection.closing:
+                    return position + 1
         return len(commands)
 
     def _unusable(self, connection: Connection, row: Row | None, words: list[str]) -> RaftException:
@@ -232,19 +260,22 @@ class Desk:
             connection.reply(value.value)
         else:
             connection.block()
-            value.add_done_callback(
-                lambda done: self.call_soon(connection.unblock, done.value)
-            )
+            value.add_done_callback(lambda done: self.call_soon(connection.unblock, done.value))
 
     def execute_now(self, row: Row, words: list[Any]) -> Any:
         """Run an admin command; it sees the newest time this node knows."""
-        with self.host.data_lock:
-            self.host.store.begin_read(self.gate.clock_ms)
-            return self.execute(row, self.host, words)
+        self.alone = True
+        try:
+            with self.host.data_lock:
+                self.host.store.begin_read(self.gate.clock_ms)
+                return self.execute(row, self.host, words)
+        finally:
+            self.alone = False
 
     def take_call(self, call: Call) -> None:
         """Dispatch one in-process command, as if from a connection of its own."""
         words = call.words
+        call.desk = self
         row = self.rows.find_at(call.offset, words[0]) if words else None
         if row is None or row.connection:
             call.finish(unknown_command(words or [""]))

@@ -21,9 +21,7 @@ GIVE_UP_SECONDS: Final = 5.0  # after which a tick that was never applied counts
 class Expiry:
     """A timer that runs while this node leads. Loop thread only."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, store: Store, proposer: Proposer
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, store: Store, proposer: Proposer) -> None:
         self._loop = loop
         self._store = store
         self._proposer = proposer

@@ -51,11 +51,13 @@ class Proposer:
         sink: ProposalSink,
         dirty: list[Origin],
         resume: Callable[[], None],
+        arm: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._sink = sink
         self._dirty = dirty
         self._resume = resume  # called when `full` has become false again
+        self._arm = arm  # called when somebody begins to wait: `sweep` is wanted then
         self.start = 0  # number of this serving session; 0: consensus is not there
         self.serving = False  # whether a leader is known, so that sending makes sense
         self.full = False  # back-pressure: connections must not add writes
@@ -94,10 +96,12 @@ class Proposer:
     def tick(self) -> None:
         """Propose a batch without commands: its time stamp alone does something."""
         self._unsent.append(OpenBatch(self._loop.time()))
+        self._arm()
         self._schedule()
 
     def _first(self, batch: OpenBatch) -> None:
         batch.born = self._loop.time()
+        self._arm()
         self._schedule()
 
     def _take_reads(self, origin: Origin, batch: OpenBatch) -> None:
@@ -115,9 +119,7 @@ class Proposer:
 
     def _turn_end(self) -> None:
         self._turn_scheduled = False
-        if self.open.ops and (
-            self._room() or self._loop.time() - self.open.born >= GATHER_SECONDS
-        ):
+        if self.open.ops and (self._room() or self._loop.time() - self.open.born >= GATHER_SECONDS):
             self._close()
         self._send_unsent()
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Callable
 from typing import Final, Protocol
 
-from pyraft_fast.errors import ClusterDown
+from pyraft_fast.errors import ClusterDown, RaftException
 from pyraft_fast.serving.origin import Origin
 from pyraft_fast.serving.propose import ANSWER_SECONDS, GATHER_SECONDS
 
@@ -42,11 +43,17 @@ class ReadGate:
     """Open, asked and confirmed groups. Loop thread only."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, sink: ReadSink, dirty: list[Origin], local: bool
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sink: ReadSink,
+        dirty: list[Origin],
+        local: bool,
+        arm: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._sink = sink
         self._dirty = dirty
+        self._arm = arm  # called when somebody begins to wait: `sweep` is wanted then
         self._contexts = 0
         self.local = local
         self.serving = False
@@ -67,6 +74,7 @@ class ReadGate:
         origins = group.origins
         if not origins:
             group.deadline = self._loop.time() + ANSWER_SECONDS
+            self._arm()
             if not self._turn_scheduled:
                 self._turn_scheduled = True
                 self._loop.call_soon(self._turn_end)
@@ -100,6 +108,12 @@ class ReadGate:
             for group in held:
                 self._ask(group)
             self._turn_end()
+
+    def hold(self) -> None:
+        """Consensus is gone: what was asked is asked again when there is a leader."""
+        self.serving = False
+        self._held[:0] = self._asked.values()
+        self._asked.clear()
 
     def ask_again(self) -> None:
         """Repeat every round under way: leader or link changed. Old answers are ignored."""
@@ -159,11 +173,11 @@ class ReadGate:
             self._behind = [item for item in self._behind if item[2].deadline > now]
             heapq.heapify(self._behind)
             groups += [item[2] for item in overdue]
-        for group in groups:
-            self._refuse(group)
-
-    def _refuse(self, group: ReadGroup) -> None:
         error = ClusterDown("no majority confirmed a read index in time; the read did not run")
+        for group in groups:
+            self._refuse(group, error)
+
+    def _refuse(self, group: ReadGroup, error: RaftException) -> None:
         for origin in group.origins:
             while origin.reads and origin.reads[0][0] is group and origin.ready_to_read:
                 origin.reads.popleft()
@@ -172,11 +186,11 @@ class ReadGate:
                 origin.dirty = True
                 self._dirty.append(origin)
 
-    def refuse_all(self) -> None:
+    def refuse_all(self, error: RaftException) -> None:
         """The node stops: nobody will be confirmed any more."""
         behind = [item[2] for item in self._behind]
         for group in [*self._asked.values(), *behind, *self._held, self.open]:
-            self._refuse(group)
+            self._refuse(group, error)
         self._asked.clear()
         self._held.clear()
         self._behind.clear()

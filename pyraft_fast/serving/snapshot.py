@@ -126,7 +126,9 @@ class SnapshotWriter:
         elif self._result:
             self._finish(self._result.decode("utf-8", "replace"))
         else:
-            self._finish(f"the writing process ended with status {os.waitstatus_to_exitcode(status)}")
+            self._finish(
+                f"the writing process ended with status {os.waitstatus_to_exitcode(status)}"
+            )
 
     def _finish(self, error: str) -> None:
         waiters, self._waiters = self._waiters, []

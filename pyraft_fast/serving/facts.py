@@ -1,0 +1,98 @@
+"""The facts INFO and its relatives show, gathered from what the serving loop already knows.
+
+Nothing here asks or waits: consensus' own facts are those of its last status, at most a second
+old. The keys are documented in `worker.info`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from pyraft_fast.limits import CLIENTS_MAX
+from pyraft_fast.serving.host import Host
+from pyraft_fast.serving.settings import Settings
+from pyraft_fast.version import VERSION
+
+if TYPE_CHECKING:
+    from pyraft_fast.serving.service import Service
+
+LETTERS = {"leader": "l", "follower": "f", "learner": "f"}
+
+
+def memory_bytes() -> int:
+    """Resident memory of this process; 0 where /proc cannot tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def members_of(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """Voters and learners, with what a leader knows of their progress."""
+    peers = {peer.get("nid"): peer for peer in status.get("peers", []) if isinstance(peer, dict)}
+    if "members" in status:
+        listed = [dict(member) for member in status["members"]]
+    else:
+        listed = [dict(peer) for peer in peers.values()]
+    for member in listed:
+        progress = peers.get(member.get("nid"), {})
+        for name in ("match", "lag", "contact_ms", "state"):
+            if name in progress:
+                member[name] = progress[name]
+    return listed
+
+
+def gather(host: Host, settings: Settings, service: Service | None) -> dict[str, Any]:
+    """One flat dict; without a service only what is known before the start."""
+    found: dict[str, Any] = {
+        "version": VERSION,
+        "nid": settings.nid,
+        "addr": settings.addr,
+        "clients_max": CLIENTS_MAX,
+        "process_id": os.getpid(),
+        "fsync": settings.fsync,
+        "reads": settings.reads,
+        "password": settings.password is not None,
+        "used_memory": memory_bytes(),
+        "role": "joining",
+        "state": "c",
+    }
+    if service is None:
+        return found
+    role, stats, writer, status = service.role, service.desk.stats, service.writer, service.status
+    found.update(
+        run_id=f"{service.applier.incarnation:020x}{os.getpid():020x}"[-40:],
+        cluster=service.cluster or status.get("cluster", 0),
+        incarnation=service.applier.incarnation,
+        uptime_seconds=int(time.monotonic() - service.born),
+        connected_clients=len(service.desk.clients),
+        connections_total=stats.connections,
+        connections_rejected=stats.rejected,
+        commands_total=stats.commands,
+        loading=service.desk.loading,
+        last_save_seconds=service.snapshot_seconds,
+        saving=writer.busy,
+        last_save_ok=not writer.last_error,
+        log_commands=service.applier.commands,
+        snapshot_index=service.snapshot_index,
+        role=role.role,
+        state=LETTERS.get(role.role, "c"),
+        term=role.term,
+        index=service.applier.index,
+        commit_index=max(service.applier.index, int(status.get("commit", 0) or 0)),
+        last_index=int(status.get("last", 0) or 0),
+        leader_nid=role.leader_nid,
+        leader_addr=role.leader_addr,
+        serving=role.serving,
+        members=members_of(status),
+        voters=list(status.get("voters", [])),
+        learners=list(status.get("learners", [])),
+        wal=status.get("wal", {}),
+        consensus_pid=service.consensus.pid if service.consensus is not None else 0,
+        consensus_restarts=service.restarts.total,
+        pending_batches=service.proposer.pending_batches,
+    )
+    return found

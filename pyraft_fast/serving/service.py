@@ -1,0 +1,489 @@
+"""The serving loop: brings clients, consensus, the log and the data of one node together.
+
+Everything here runs in one thread and nothing here waits. It decides what a turn does: take
+records from the ring for a bounded time, apply them, write out the answers; and what happens
+when consensus says something or is gone. A consensus process that dies is started again at once;
+the data stays, since it came from committed entries only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from pyraft_fast import common
+from pyraft_fast.common import Future
+from pyraft_fast.errors import ClusterDown, RaftException, StorageError, TryAgain, Uncertain
+from pyraft_fast.limits import MIB
+from pyraft_fast.serving.apply import Applier, NodeFailure
+from pyraft_fast.serving.callbacks import Callbacks
+from pyraft_fast.serving.connection import Connection
+from pyraft_fast.serving.dispatch import Call, Desk
+from pyraft_fast.serving.expiry import Expiry
+from pyraft_fast.serving.host import Host
+from pyraft_fast.serving.origin import Origin
+from pyraft_fast.serving.propose import SWEEP_SECONDS, Proposer
+from pyraft_fast.serving.reads import ReadGate
+from pyraft_fast.serving.requests import Requests
+from pyraft_fast.serving.restarts import Restarts
+from pyraft_fast.serving.rows import Rows
+from pyraft_fast.serving.settings import Settings
+from pyraft_fast.serving.snapshot import SnapshotWriter
+from pyraft_fast.serving.treaty import Consensus, Events, Ready, Request, RoleFact
+
+logger = logging.getLogger(__name__)
+
+SLICE_SECONDS: Final = 0.01  # of applying, before sockets are looked at again
+TAKE_BYTES: Final = MIB // 4
+STATUS_SECONDS: Final = 1.0
+NO_ROLE: Final = RoleFact("joining", 0, "", "", False)
+LETTERS: Final = {"leader": "l", "follower": "f", "learner": "f"}  # any other: "c"
+
+Spawn = Callable[[asyncio.AbstractEventLoop, Events], Consensus]
+
+
+class Service:
+    """State and events of the serving loop. Loop thread only, but for plain reads of facts."""
+
+    def __init__(
+        self,
+        host: Host,
+        settings: Settings,
+        callbacks: Callbacks,
+        loop: asyncio.AbstractEventLoop,
+        spawn: Spawn,
+    ) -> None:
+        self.host = host
+        self.settings = settings
+        self.loop = loop
+        self._callbacks = callbacks
+        self._spawn = spawn
+        self.dirty: list[Origin] = []
+        self.rows = Rows(host)
+        self.proposer = Proposer(loop, self, self.dirty, self._resume, self._arm)
+        self.gate = ReadGate(loop, self, self.dirty, settings.reads == "local", self._arm)
+        self.desk = Desk(
+            host,
+            self.rows,
+            self.proposer,
+            self.gate,
+            self.dirty,
+            settings.password,
+            self._call_soon,
+            self._settle_soon,
+        )
+        self.applier = Applier(
+            host, self.rows, self.proposer, self.gate, self.dirty, self._membership
+        )
+        self.expiry = Expiry(loop, host.store, self.proposer)
+        self.writer = SnapshotWriter(loop, settings.folder, settings.nid, self._snapshot_taken)
+        self.requests = Requests(loop, self._arm)
+        self.restarts = Restarts(loop, self._start_consensus)
+        self.consensus: Consensus | None = None
+        self.role = NO_ROLE
+        self.cluster = 0
+        self.snapshot_index = 0
+        self.snapshot_seconds = 0
+        self.status: dict[str, Any] = {}
+        self.born = time.monotonic()
+        self.started = Future(("start",))
+        self.stopped = Future(("stop",))
+        self._fatal: tuple[int, str] | None = None
+        self._stopping = False
+        self._server: asyncio.AbstractServer | None = None
+        self._listener: socket.socket | None = None
+        self._taken: deque[Any] = deque()
+        self._loading: Iterator[None] | None = None
+        self._after_load: Callable[[], None] | None = None
+        self._draining = False
+        self._settling = False
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    # Starting
+
+    def start(self, listener: socket.socket) -> None:
+        """Start consensus; clients are let in when it is ready and the data is loaded."""
+        self._listener = listener
+        self._start_consensus()
+
+    def _start_consensus(self) -> None:
+        events = Events(
+            self._ready, self._role, self._resend, self._done, self._log, self._fatal_from,
+            self.drain, self._ended,
+        )  # fmt: skip
+        try:
+            self.consensus = self._spawn(self.loop, events)
+        except (OSError, RaftException) as error:
+            self.fail(f"the consensus process cannot be started: {error}", 1)
+
+    def _ready(self, ready: Ready) -> None:
+        self.cluster = ready.cluster
+        self.applier.incarnation = ready.incarnation
+        self.snapshot_index = max(self.snapshot_index, ready.snapshot_index)
+        self.proposer.new_session(ready.start)
+        if ready.snapshot_path and ready.snapshot_index > self.applier.index:
+            self._load(ready.snapshot_path, self._loaded_first)
+        else:
+            self._loaded_first()
+
+    def _loaded_first(self) -> None:
+        """Data and consensus agree on where to go on: ask for the log from there."""
+        if self.consensus is not None:
+            self.consensus.applied(self.applier.index)
+        self._settle_soon()
+        if self.started.done() or self._listener is None:
+            return
+        self._callbacks.tell("on_start")
+        task = self.loop.create_task(self._open_port(self._listener))
+        task.add_done_callback(self._port_open)
+        self.refresh_status()
+
+    async def _open_port(self, listener: socket.socket) -> asyncio.AbstractServer:
+        return await self.loop.create_server(
+            lambda: Connection(self.desk), sock=listener, backlog=511
+        )
+
+    def _port_open(self, task: asyncio.Task[asyncio.AbstractServer]) -> None:
+        error = task.exception()
+        if error is not None:
+            self.fail(f"the client port cannot be served: {error}", 1)
+            return
+        self._server = task.result()
+        self.started.set(True)
+
+    # What consensus says
+
+    def propose(self, start: int, batch: int, count: int, payload: bytes) -> None:
+        """Of ProposalSink: lost while consensus is away, which RESEND or its death settles."""
+        if self.consensus is not None:
+            self.consensus.propose(start, batch, count, payload)
+
+    def read(self, context: int) -> None:
+        """Of ReadSink."""
+        if self.consensus is not None:
+            self.consensus.read(context)
+
+    def _role(self, now: RoleFact) -> None:
+        before, self.role = self.role, now
+        leading = now.role == "leader"
+        self.proposer.set_serving(now.serving)
+        self.gate.set_serving(now.serving)
+        self.expiry.lead(leading and now.serving)
+        if before.role != now.role:
+            self._role_changed(before.role, now.role)
+        elif before.leader_nid != now.leader_nid and now.leader_nid:
+            self.host.log_info(f"{now.leader_nid} leads term {now.term}")
+        if now.serving and not before.serving:
+            self._callbacks.tell("on_ready")
+        self._settle_soon()
+
+    def _role_changed(self, before: str, now: str) -> None:
+        whom = f" ({self.role.leader_nid} leads)" if now == "follower" else ""
+        self.host.log_info(f"{before} -> {now} in term {self.role.term}{whom}")
+        if before == "leader":
+            self._callbacks.tell("on_leader_lost")
+        old, new = LETTERS.get(before, "c"), LETTERS.get(now, "c")
+        if old != new:
+            event = {"l": "on_leader", "f": "on_follower", "c": "on_candidate"}[new]
+            self._callbacks.tell(event)
+
+    def _resend(self) -> None:
+        self.proposer.resend()
+        self.gate.ask_again()
+
+    def _done(self, request_id: int, value: Any, code: str, text: str) -> None:
+        self.requests.done(request_id, value, code, text)
+
+    def _log(self, level: int, text: str) -> None:
+        if level >= logging.ERROR:
+            self.host.log_error(text)
+        elif level >= logging.WARNING:
+            self.host.log_warn(text)
+        elif level >= logging.INFO:
+            self.host.log_info(text)
+        else:
+            logger.debug("%s", text)
+
+    def _fatal_from(self, status: int, text: str) -> None:
+        self.fail(text, status)
+
+    def fail(self, text: str, status: int) -> None:
+        """The node cannot go on; said once."""
+        if self._fatal is not None or self._stopping:
+            return
+        self._fatal = (status, text)
+        self.desk.loading = True
+        if not self.started.done():
+            self.started.set(RaftException(text))
+        else:
+            self.host.fail(text, status)
+
+    def _ended(self, how: str) -> None:
+        """The consensus process is gone. What it committed is applied, the rest is unknown."""
+        consensus, self.consensus = self.consensus, None
+        if consensus is None:
+            return
+        if self._fatal is None:
+            self._drain_rest(consensus)
+        self._taken.clear()
+        consensus.kill()
+        consensus.close()
+        self.proposer.drop_session()
+        self.requests.drop()
+        self.gate.hold()
+        if self._stopping:
+            self._stop_end()
+            return
+        self._role(RoleFact("joining", self.role.term, "", "", False))
+        self.settle()
+        if self._fatal is not None:
+            return
+        text = self.restarts.ended(how)
+        if text is not None:
+            self.fail(text, 1)
+        else:
+            self.host.log_error(
+                f"consensus process {consensus.pid} ended ({how}); starting it again"
+            )
+
+    # Applying
+
+    def drain(self) -> None:
+        """Take and apply records for at most a time slice, then answer."""
+        if self._loading is not None or self._fatal is not None:
+            return
+        until = time.monotonic() + SLICE_SECONDS
+        try:
+            while self.consensus is not None and self._drain_some(self.consensus):
+                if self._loading is not None:
+                    break
+                if time.monotonic() > until:
+                    self._drain_soon()
+                    break
+        except Exception as error:
+            self._apply_failed(error)
+        self.settle()
+        if self.applier.commands >= self._log_max() and self.writer.may_start:
+            self._write_snapshot()
+
+    def _drain_some(self, consensus: Consensus) -> bool:
+        """Apply what one look at the ring yields; False when there is nothing more."""
+        taken = self._taken
+        if not taken:
+            taken.extend(consensus.take(TAKE_BYTES))
+            if not taken:
+                return not consensus.sleep()
+        applier = self.applier
+        while taken:
+            applier.record(taken.popleft())
+            if applier.snapshot_wanted is not None:
+                path, applier.snapshot_wanted = applier.snapshot_wanted[0], None
+                self._load(path, self._loaded_again)
+                if self._loading is not None:
+                    return False
+        consensus.release()
+        return True
+
+    def _drain_rest(self, consensus: Consensus) -> None:
+        """Apply what a dead consensus process left in the ring: it is committed."""
+        try:
+            while self._loading is None and self._drain_some(consensus):
+                continue
+        except Exception as error:
+            self._apply_failed(error)
+
+    def _apply_failed(self, error: Exception) -> None:
+        """An entry cannot be applied: going on would leave this node with other data."""
+        if isinstance(error, NodeFailure):
+            self.fail(str(error), 1)
+            return
+        index = self.applier.index
+        logger.error("applying the log failed behind entry %d", index, exc_info=error)
+        self.fail(f"applying the log failed behind entry {index}: {error!r}", 1)
+
+    def _drain_soon(self) -> None:
+        if not self._draining:
+            self._draining = True
+            self.loop.call_soon(self._drain_again)
+
+    def _drain_again(self) -> None:
+        self._draining = False
+        self.drain()
+
+    def settle(self) -> None:
+        """Write out what was answered; connections may go on with what they held."""
+        dirty = self.dirty
+        while dirty:
+            now = dirty[:]
+            dirty.clear()
+            for origin in now:
+                origin.settle()
+
+    def _settle_soon(self) -> None:
+        if not self._settling:
+            self._settling = True
+            self.loop.call_soon(self._settle_now)
+
+    def _settle_now(self) -> None:
+        self._settling = False
+        self.settle()
+
+    def _resume(self) -> None:
+        self.desk.resume()
+
+    def _call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
+        self.loop.call_soon_threadsafe(function, *arguments)
+
+    # Snapshots
+
+    def _log_max(self) -> int:
+        return self.settings.log_max or common.CONF_LOG_MAX
+
+    def _load(self, path: str, then: Callable[[], None]) -> None:
+        """Load a snapshot in slices; `then` is called when it is in."""
+        self._loading = self.applier.load(path)
+        self._after_load = then
+        self.desk.loading = True
+        self._load_step()
+
+    def _load_step(self) -> None:
+        loading, then = self._loading, self._after_load
+        if loading is None or then is None:
+            return
+        until = time.monotonic() + SLICE_SECONDS
+        try:
+            for _ in loading:
+                if time.monotonic() > until:
+                    self.loop.call_soon(self._load_step)
+                    return
+        except (StorageError, OSError) as error:
+            self.fail(f"snapshot cannot be loaded: {error}", 1)
+            return
+        self._loading = self._after_load = None
+        self.desk.loading = False
+        self.snapshot_index = max(self.snapshot_index, self.applier.index)
+        then()
+
+    def _loaded_again(self) -> None:
+        self._drain_soon()
+
+    def _write_snapshot(self) -> None:
+        self.applier.commands = 0
+        self.writer.start(self.applier.meta(self.cluster), self.host.store.dump_items)
+
+    def checkpoint(self, future: Future, copy_to: str | None) -> None:
+        """Write a snapshot of now; behind the one that is being written, if any."""
+        if self.applier.index == 0:
+            future.set(TryAgain("there is nothing to write yet"))
+        elif self.writer.busy or self._loading is not None:
+            self.loop.call_later(SWEEP_SECONDS, self.checkpoint, future, copy_to)
+        else:
+            self.writer.wait(future, copy_to)
+            self._write_snapshot()
+
+    def _snapshot_taken(self, path: str, index: int, term: int) -> None:
+        self.snapshot_index = max(self.snapshot_index, index)
+        self.snapshot_seconds = int(time.time())
+        self.host.log_info(f"snapshot of entry {index} written to {path}")
+        if self.consensus is not None:
+            self.consensus.snapshot_taken(path, index, term)
+        self._callbacks.tell("on_snapshot")
+
+    def _membership(self) -> None:
+        self._callbacks.tell("on_membership")
+
+    # Requests of this process
+
+    def call(self, call: Call) -> None:
+        """An in-process command."""
+        if self._stopping or self._fatal is not None:
+            call.finish(TryAgain("the node stops; the command was not executed"))
+        else:
+            self.desk.take_call(call)
+
+    def ask(self, future: Future, request: Request) -> None:
+        """Pass a request on to consensus."""
+        if self.consensus is None or self._stopping:
+            future.set(ClusterDown("the consensus process is not there; nothing was done"))
+        else:
+            self.consensus.request(self.requests.add(future), request)
+
+    def refresh_status(self) -> None:
+        """Keep the status that INFO shows no older than a second."""
+        if self._stopping:
+            return
+        if self.consensus is not None:
+            future = Future(("status",))
+            future.add_done_callback(self._status_came)
+            self.ask(future, Request("status"))
+        self.loop.call_later(STATUS_SECONDS, self.refresh_status)
+
+    def _status_came(self, future: Future) -> None:
+        if isinstance(future.value, dict):
+            self.status = future.value
+
+    # Time
+
+    def _arm(self) -> None:
+        """Somebody waits: look for what is overdue from now on."""
+        if self._sweeping is None:
+            self._sweeping = self.loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = None
+        now = self.loop.time()
+        self.proposer.sweep(now)
+        self.gate.sweep(now)
+        self.requests.sweep(now)
+        self.settle()
+        if not (self.proposer.idle and self.gate.idle and self.requests.idle):
+            self._arm()
+
+    # Stopping
+
+    def stop(self, seconds: float) -> None:
+        """Take no more commands, let consensus hand over and end; `stopped` is set at the end."""
+        if self._stopping:
+            return
+        self._stopping = True
+        if self._server is not None:
+            self._server.close()
+        self.restarts.cancel()
+        error = TryAgain("the node stops; the command was not executed")
+        self.proposer.refuse_unsent(error)
+        self.gate.refuse_all(TryAgain("the node stops; the read did not run"))
+        self.settle()
+        if self.consensus is None:
+            self._stop_end()
+        else:
+            self.consensus.shutdown()
+            self.loop.call_later(seconds, self._stop_end)
+
+    def _stop_end(self) -> None:
+        if self.stopped.done():
+            return
+        self.expiry.lead(False)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self.writer.stop()
+        self.requests.drop()
+        self.proposer.drop_session(Uncertain("the node stopped; the write may have happened"))
+        consensus, self.consensus = self.consensus, None
+        if consensus is not None:
+            consensus.kill()
+            consensus.close()
+        self._taken.clear()
+        self.settle()
+        for client in list(self.desk.clients.values()):
+            client.close()
+            client.flush()
+            if client.transport is not None:
+                client.transport.close()
+        if not self.started.done():
+            self.started.set(RaftException("the node was stopped while it started"))
+        self.stopped.set(True)
