@@ -28,6 +28,7 @@ RECORD_BYTES_MAX: Final = 80 * MIB  # header and payload of one log record
 PENDING_BATCHES_MAX: Final = 256  # proposed by this node and not yet applied
 PENDING_BYTES_MAX: Final = 64 * MIB
 LOG_CACHE_BYTES_MAX: Final = 64 * MIB  # entries consensus keeps in memory
+LOG_CACHE_ENTRIES_MAX: Final = 64 * KIB  # and how many of them
 SEGMENT_BYTES: Final = 16 * MIB  # one log file, zero-filled ahead of use
 LOG_POSITIONS_MAX: Final = 4 * MIB  # entries whose place on disk is remembered, 8 bytes each
 
@@ -37,6 +38,7 @@ PIPE_FRAME_BYTES_MAX: Final = 96 * MIB
 
 # Peers
 APPEND_BYTES_MAX: Final = 1 * MIB  # entries in one append message (one entry may be larger)
+APPEND_ENTRIES_MAX: Final = 4096  # in one append message
 INFLIGHT_MESSAGES_MAX: Final = 64
 INFLIGHT_BYTES_MAX: Final = 8 * MIB
 PEER_QUEUE_BYTES_MAX: Final = 96 * MIB  # unsent bytes of one peer link before it is cut

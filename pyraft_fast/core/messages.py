@@ -25,43 +25,33 @@ proves nothing. `sender` and `incarnation` come from the link, never from the me
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import Final
 
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.errors import ProtocolError
 
-APPEND: Final = 1
-APPEND_REPLY: Final = 2
-HEARTBEAT: Final = 3
-HEARTBEAT_REPLY: Final = 4
-PREVOTE: Final = 5
-PREVOTE_REPLY: Final = 6
-VOTE: Final = 7
-VOTE_REPLY: Final = 8
-READ: Final = 9
-READ_REPLY: Final = 10
-SNAPSHOT: Final = 11
-TIMEOUT_NOW: Final = 12
-REMOVED: Final = 13
 
-NAMES: Final = {
-    APPEND: "APPEND",
-    APPEND_REPLY: "APPEND_REPLY",
-    HEARTBEAT: "HEARTBEAT",
-    HEARTBEAT_REPLY: "HEARTBEAT_REPLY",
-    PREVOTE: "PREVOTE",
-    PREVOTE_REPLY: "PREVOTE_REPLY",
-    VOTE: "VOTE",
-    VOTE_REPLY: "VOTE_REPLY",
-    READ: "READ",
-    READ_REPLY: "READ_REPLY",
-    SNAPSHOT: "SNAPSHOT",
-    TIMEOUT_NOW: "TIMEOUT_NOW",
-    REMOVED: "REMOVED",
-}
-REPLIES: Final = frozenset({APPEND_REPLY, HEARTBEAT_REPLY, PREVOTE_REPLY, VOTE_REPLY, READ_REPLY})
-_WIRE_KINDS: Final = frozenset(NAMES) - {SNAPSHOT}
+class MessageKind(IntEnum):
+    """What a message is; the number is on the wire."""
+
+    APPEND = 1
+    APPEND_REPLY = 2
+    HEARTBEAT = 3
+    HEARTBEAT_REPLY = 4
+    PREVOTE = 5
+    PREVOTE_REPLY = 6
+    VOTE = 7
+    VOTE_REPLY = 8
+    READ = 9
+    READ_REPLY = 10
+    SNAPSHOT = 11
+    TIMEOUT_NOW = 12
+    REMOVED = 13
+
+
+_NUMBERS_ON_WIRE: Final = frozenset(int(kind) for kind in MessageKind) - {MessageKind.SNAPSHOT}
 
 
 class Message:
@@ -87,7 +77,7 @@ class Message:
 
     def __init__(
         self,
-        kind: int,
+        kind: MessageKind,
         sender: str,
         to: str,
         term: int,
@@ -122,7 +112,7 @@ class Message:
     def wire(self) -> list[int]:
         """The header fields as they are sent; the entries' records follow it as raw bytes."""
         return [
-            self.kind,
+            int(self.kind),
             self.term,
             self.index,
             self.log_term,
@@ -135,7 +125,7 @@ class Message:
         ]
 
     def __repr__(self) -> str:
-        parts = [f"{NAMES.get(self.kind, self.kind)} {self.sender}->{self.to} t{self.term}"]
+        parts = [f"{self.kind.name} {self.sender}->{self.to} t{self.term}"]
         for name in ("index", "log_term", "commit", "flag", "hint", "context"):
             if getattr(self, name):
                 parts.append(f"{name}={getattr(self, name)}")
@@ -158,9 +148,9 @@ def read_message(
         if type(value) is not int or not 0 <= value < 2**64:
             raise ProtocolError(f"a message from a peer has a bad field: {value!r:.80}")
     kind, term, index, log_term, commit, flag, hint, context, clock_ms, to_incarnation = fields
-    if kind not in _WIRE_KINDS:
+    if kind not in _NUMBERS_ON_WIRE:
         raise ProtocolError(f"a message from a peer has the unknown kind {kind}")
-    if entries and kind != APPEND:
+    if entries and kind != MessageKind.APPEND:
         raise ProtocolError(f"a message of kind {kind} from a peer carries entries")
     place, newest = index, log_term
     for entry in entries:
@@ -169,7 +159,7 @@ def read_message(
             raise ProtocolError(f"entry {entry.index} from a peer stands in the wrong place")
         newest = entry.term
     return Message(
-        kind,
+        MessageKind(kind),
         sender,
         to,
         term,
