@@ -1,0 +1,6 @@
+"""Majorities: which index a majority holds, and whether a vote is decided."""
+
+from collections.abc import Iterable
+
+def commit_index(matches: Iterable[int], /) -> int: ...
+def vote_result(granted: int, rejected: int, voters: int, /) -> int: ...
