@@ -26,6 +26,7 @@ ALWAYS: Final = "always"
 EVERYSEC: Final = "everysec"
 NEVER: Final = "never"
 SYNC_SECONDS: Final = 1.0
+REST_SECONDS: Final = 0.3  # without jobs, then the log is sealed
 PREPARE_AGAIN_SECONDS: Final = 5.0
 
 
@@ -43,6 +44,15 @@ class Call(NamedTuple):
 
     call: Callable[[], object]
     done: Callable[[], None]
+
+
+class After(NamedTuple):
+    """Nothing to write, but what `done` does must wait for everything handed over before."""
+
+    done: Callable[[], None]
+
+
+Job = Write | Call | After
 
 
 class WalStats(NamedTuple):
@@ -72,11 +82,12 @@ class DiskThread:
         self._on_note = on_note
         self._prepare_not_before = 0.0
         self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[Write | Call | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._waiting = 0  # jobs handed over and not yet reported; the loop's own count
         self._preparing: threading.Thread | None = None
         self._vote: tuple[int, str] | None = None
         self._dirty_since: float | None = None
+        self._is_sealed = True
         self._groups = self._fsyncs = self._fsync_us_sum = self._fsync_us_max = 0
         self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
         self._thread.start()
@@ -86,7 +97,7 @@ class DiskThread:
         """True when every job handed over has been reported."""
         return self._waiting == 0
 
-    def submit(self, job: Write | Call) -> None:
+    def submit(self, job: Job) -> None:
         """Hand over a job. Loop only; returns at once."""
         self._waiting += 1
         self._jobs.put(job)
@@ -118,6 +129,9 @@ class DiskThread:
     def _turn(self) -> bool:
         """Carry out one group; False when the thread is to end."""
         group, more = self._gather()
+        if more and not group:
+            self._rest()
+            return True
         must_sync = self._write(group)
         if must_sync or not more or self._is_due():
             self._sync()
@@ -128,8 +142,8 @@ class DiskThread:
             self._prepare()
         return more
 
-    def _gather(self) -> tuple[list[Write | Call], bool]:
-        group: list[Write | Call] = []
+    def _gather(self) -> tuple[list[Job], bool]:
+        group: list[Job] = []
         try:
             job = self._jobs.get(timeout=self._patience())
             while job is not None:
@@ -140,14 +154,26 @@ class DiskThread:
         return group, False
 
     def _patience(self) -> float | None:
-        if self._dirty_since is None or self._fsync != EVERYSEC:
+        """How long to wait for jobs before something else is to be done; None for ever."""
+        if self._fsync == NEVER or self._is_sealed:
             return None
+        return self._due_in() if self._fsync == EVERYSEC else REST_SECONDS
+
+    def _due_in(self) -> float:
+        if self._dirty_since is None:
+            return REST_SECONDS
         return max(0.0, self._dirty_since + SYNC_SECONDS - time.monotonic())
 
     def _is_due(self) -> bool:
-        return self._fsync == EVERYSEC and self._patience() == 0.0
+        return self._fsync == EVERYSEC and self._due_in() == 0.0
 
-    def _write(self, group: Sequence[Write | Call]) -> bool:
+    def _rest(self) -> None:
+        """The log fell idle: let it say that everything so far is synced."""
+        self._sync()
+        self._wal.seal()
+        self._is_sealed = True
+
+    def _write(self, group: Sequence[Job]) -> bool:
         """Write all of `group` in as few pieces as order allows; True when it must be synced."""
         state: State | None = None
         records: list[bytes] = []
@@ -159,6 +185,8 @@ class DiskThread:
                 state, records = None, []
                 self._sync()
                 job.call()
+                continue
+            if isinstance(job, After):
                 continue
             if job.records:
                 if records and job.first_index != next_index:
@@ -182,6 +210,7 @@ class DiskThread:
             return
         self._wal.append(state, records)
         self._groups += 1
+        self._is_sealed = False
         if self._dirty_since is None:
             self._dirty_since = time.monotonic()
 

@@ -45,11 +45,11 @@ class Source(Protocol):
         """Index of the oldest entry that can be read."""
         ...
 
-    def read(self, lo: int, hi: int, bytes_max: int) -> Sequence[Record]:
+    def read_entries(self, lo: int, hi: int, bytes_max: int) -> Sequence[Record]:
         """Entries from `lo`, before `hi`: at least one, then as many as `bytes_max` allows."""
         ...
 
-    def snapshot(self) -> SnapshotPlace:
+    def snapshot_place(self) -> SnapshotPlace:
         """The newest snapshot on this node's disk."""
         ...
 
@@ -113,13 +113,13 @@ class Publisher:
         published = self._published or 0
         while published < commit:
             if published + 1 < source.first_index():
-                place = source.snapshot()
+                place = source.snapshot_place()
                 check(published < place.index <= commit, "no snapshot fills the gap", published)
                 self._published = published = place.index
                 if not self._put(_seal_snapshot(place)):
                     return
                 continue
-            entries = source.read(published + 1, commit + 1, READ_BYTES_MAX)
+            entries = source.read_entries(published + 1, commit + 1, READ_BYTES_MAX)
             check(entries, "a committed entry is not in the log", published + 1, commit)
             for entry in entries:
                 check(entry.index == published + 1, "gap in what is published", entry.index)

@@ -49,10 +49,10 @@ class FakeLog:
     def first_index(self) -> int:
         return self.first
 
-    def read(self, lo: int, hi: int, bytes_max: int) -> Sequence[FakeEntry]:
+    def read_entries(self, lo: int, hi: int, bytes_max: int) -> Sequence[FakeEntry]:
         return [self.entries[i] for i in range(lo, min(hi, lo + 2))]
 
-    def snapshot(self) -> SnapshotPlace:
+    def snapshot_place(self) -> SnapshotPlace:
         return self.place
 
 

@@ -1,0 +1,422 @@
+"""Carries out what the core decides: one turn of the loop, one bundle of effects.
+
+All events of a loop turn (frames, ticks, finished disk groups, proposals) go into the core first;
+then `take()` yields everything to do, once. Messages that need no disk leave at once, writes go to
+the disk thread with the messages that must wait for them, committed entries go into the ring.
+Nothing here waits: not for the disk, not for a peer, not for the serving side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple, Protocol
+
+from pyraft_fast import _entry
+from pyraft_fast.consensus.diskwork import After, Call, DiskThread, Write
+from pyraft_fast.consensus.frames import Frame, FrameType, encode_frame
+from pyraft_fast.consensus.identity import REFUSED_REMOVED, Identity, PeerHost, Refusal
+from pyraft_fast.consensus.incoming import PeerServer
+from pyraft_fast.consensus.peers import PeerLinks, Target
+from pyraft_fast.consensus.publish import Publisher, SnapshotPlace
+from pyraft_fast.consensus.settings import TICK_MS
+from pyraft_fast.consensus.snapshots import Offer, SnapshotFile, SnapshotReceiver, SnapshotSender
+from pyraft_fast.consensus.ticking import TickCounter
+from pyraft_fast.consensus.wal import Wal
+from pyraft_fast.consensus.wire import (
+    Proposal,
+    decode_forward,
+    decode_message,
+    encode_forward,
+    encode_message,
+)
+from pyraft_fast.core import messages
+from pyraft_fast.core.entry import Entry
+from pyraft_fast.core.membership import Membership
+from pyraft_fast.core.messages import Message
+from pyraft_fast.core.raft import Raft
+from pyraft_fast.core.work import HardState, SnapshotState, SoftState, Work
+from pyraft_fast.errors import ProtocolError, StorageError
+
+TICK_SECONDS: Final = TICK_MS / 1000
+RESEND_SECONDS: Final = 0.05  # after a batch of ours found no leader that takes it
+SLOW_TICKS: Final = 100  # housekeeping: snapshot transfers that stand still
+
+
+class Serving(Protocol):
+    """What the driver tells the serving side."""
+
+    def role(
+        self, role: str, term: int, leader_nid: str, leader_addr: str, serving_ok: bool
+    ) -> None:
+        """The node's part in the cluster, as it is now."""
+        ...
+
+    def resend(self) -> None:
+        """Batches under way may be lost: send the pending ones again, in order."""
+        ...
+
+
+class Parts(NamedTuple):
+    """What a driver is made of; the core and its hard state as recovered."""
+
+    raft: Raft
+    hard: HardState
+    wal: Wal
+    disk: DiskThread
+    publisher: Publisher
+    links: PeerLinks
+    server: PeerServer
+    pool: ThreadPoolExecutor
+    snapshot: SnapshotFile | None
+    folder: str
+
+
+def now_ms() -> int:
+    """This machine's clock; the core makes a monotone cluster time of it."""
+    return time.time_ns() // 1_000_000
+
+
+class Driver:
+    """A running member: core, disk thread, links and ring held together."""
+
+    def __init__(self, host: PeerHost, serving: Serving, parts: Parts) -> None:
+        self._host = host
+        self._serving = serving
+        self.raft = parts.raft
+        self.disk = parts.disk
+        self.publisher = parts.publisher
+        self.snapshot = parts.snapshot
+        self._wal = parts.wal
+        self._hard = parts.hard
+        self._links = parts.links
+        self._server = parts.server
+        self._loop = asyncio.get_running_loop()
+        self.sender = SnapshotSender(host, self._links.send, parts.pool, self._snapshot_ended)
+        self.receiver = SnapshotReceiver(
+            host, self._links.send, parts.pool, parts.folder, self._snapshot_received
+        )
+        self.heard: dict[str, float] = {}  # when each peer's last frame came, loop time
+        self._turn_due = False
+        self._soft: SoftState | None = None
+        self._told: tuple[str, int, str, str, bool] | None = None
+        self._resend_timer: asyncio.TimerHandle | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+        self._ticks = TickCounter(TICK_SECONDS, self._loop.time())
+        self._ticks_to_slow = SLOW_TICKS
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        self._follow()
+        self.wake()
+
+    # Events: each goes into the core, and asks for a turn.
+
+    def wake(self) -> None:
+        """Have a turn after all events that are ready now."""
+        if not self._turn_due:
+            self._turn_due = True
+            self._loop.call_soon(self._turn)
+
+    def close(self) -> None:
+        """Take no more events."""
+        self._timer.cancel()
+        if self._resend_timer is not None:
+            self._resend_timer.cancel()
+        self.sender.stop_all()
+        self.receiver.close()
+        self._turn_due = True
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        count = self._ticks.due(self._loop.time())
+        for _ in range(count):
+            self.raft.tick(now_ms())
+        if count:
+            self.wake()
+        self._ticks_to_slow -= 1
+        if self._ticks_to_slow <= 0:
+            self._ticks_to_slow = SLOW_TICKS
+            self.sender.tick()
+
+    def propose(self, proposal: Proposal) -> None:
+        """A batch of this node's serving side: propose it here, or send it to the leader.
+
+        Without a leader the batch is dropped; RESEND follows when one can be reached.
+        """
+        leader = self.raft.leader
+        if leader == self._host.identity.nid:
+            if not self._propose(proposal):
+                self._resend_later()
+        elif leader:
+            self._links.send(leader, encode_forward(proposal))
+
+    def _propose(self, proposal: Proposal) -> bool:
+        took = self.raft.propose(
+            _entry.KIND_COMMANDS,
+            proposal.payload,
+            proposal.count,
+            proposal.origin,
+            proposal.start,
+            proposal.batch,
+            now_ms(),
+        )
+        self.wake()
+        return took
+
+    def read(self, context: int) -> None:
+        """The serving side asks from which index on a read may be answered."""
+        self.raft.read(context)
+        self.wake()
+
+    def pump(self) -> None:
+        """The ring's reader made room."""
+        self.publisher.pump(self.raft.commit, self)
+
+    def link_up(self, nid: str) -> None:
+        """A link opened: go on with what it is for."""
+        self.sender.link_up(nid)
+        if nid == self.raft.leader:
+            self._serving.resend()
+
+    def link_down(self, nid: str) -> None:
+        """A link closed."""
+        self.raft.unreachable(nid)
+        self.wake()
+
+    def link_refused(self, nid: str, refusal: Refusal) -> None:
+        """A member refused this node; being removed is news for the core."""
+        if refusal.code == REFUSED_REMOVED:
+            member = self.raft.membership.get(nid)
+            me = self._host.identity
+            removed = Message(
+                messages.REMOVED,
+                nid,
+                me.nid,
+                self.raft.term,
+                incarnation=0 if member is None else member.incarnation,
+                to_incarnation=me.incarnation,
+            )
+            self.raft.step(removed)
+            self.wake()
+
+    def caller_up(self, caller: Identity) -> None:
+        """A node opened its link to this one: it is reachable where it says."""
+        self._follow()
+        self._links.hint(caller.nid, caller.addr)
+
+    def peer_frame(self, caller: Identity, frame: Frame) -> None:
+        """A frame from another member. Raises ProtocolError."""
+        self.heard[caller.nid] = self._loop.time()
+        if frame.type == FrameType.MESSAGE:
+            self.raft.step(decode_message(caller, self._host.identity, frame))
+            self.wake()
+        elif frame.type == FrameType.FORWARD:
+            self._forwarded(caller.nid, decode_forward(frame))
+        elif frame.type == FrameType.FORWARD_REFUSED:
+            self._resend_later()
+        elif frame.type == FrameType.SNAPSHOT_OFFER:
+            self.receiver.offered(caller.nid, frame.header, self.raft.commit)
+        elif frame.type == FrameType.SNAPSHOT_ACK:
+            self.sender.acknowledged(caller.nid, frame.header)
+        elif frame.type == FrameType.SNAPSHOT_CHUNK:
+            self.receiver.chunk(caller.nid, frame)
+        else:
+            raise ProtocolError(f"a link carries no frames of type {frame.type}")
+
+    def _forwarded(self, nid: str, proposal: Proposal) -> None:
+        if self.raft.leader != self._host.identity.nid or not self._propose(proposal):
+            self._links.send(nid, [encode_frame(FrameType.FORWARD_REFUSED, {})])
+
+    def _resend_later(self) -> None:
+        if self._resend_timer is None:
+            self._resend_timer = self._loop.call_later(RESEND_SECONDS, self._resend)
+
+    def _resend(self) -> None:
+        self._resend_timer = None
+        self._serving.resend()
+
+    # Effects
+
+    def _turn(self) -> None:
+        self._turn_due = False
+        work = self.raft.take()
+        self._send(work.send_now)
+        if work.needs_disk:
+            self._write(work)
+        if work.membership is not None:
+            self._follow()
+        if work.role_change is not None or work.membership is not None:
+            self._tell(work.role_change)
+        for read in work.reads:
+            self.publisher.add_read(read.context, read.index, read.clock_ms)
+        for context in work.failed_reads:
+            self.publisher.add_failed_read(context)
+        self.publisher.pump(work.commit, self)
+        for nid in work.wants_snapshot:
+            self._send_snapshot(nid)
+        self._release()
+
+    def _send(self, outgoing: Sequence[Message]) -> None:
+        for message in outgoing:
+            if not self._links.send(message.to, encode_message(message)) and message.entries:
+                self.raft.unreachable(message.to)
+
+    def _write(self, work: Work) -> None:
+        if work.snapshot is not None:
+            self._reset(work.snapshot, work.state or self._hard)
+        entries, waiting = work.entries, work.send_after_sync
+        if work.state is not None:
+            self._hard = work.state
+        if not entries and work.state is None:
+            if self.disk.is_idle:
+                self._send(waiting)
+            elif waiting:
+                self.disk.submit(After(lambda: self._send(waiting)))
+            return
+
+        def done() -> None:
+            self._send(waiting)
+            if entries:
+                self.raft.persisted(entries[-1].index, entries[-1].term)
+                self.wake()
+
+        records = [entry.record for entry in entries]
+        first_index = entries[0].index if entries else 0
+        self.disk.submit(Write(self._hard, records, first_index, done))
+
+    def _reset(self, snapshot: SnapshotState, hard: HardState) -> None:
+        self.disk.submit(
+            Call(lambda: self._wal.reset(snapshot.index, snapshot.term, hard), lambda: None)
+        )
+
+    def _follow(self) -> None:
+        """Keep links to all members and to members this node does not know of yet."""
+        me = self._host.identity
+        membership = self.raft.membership
+        targets = {m.nid: Target(m.nid, m.addr, m.incarnation) for m in membership.members}
+        for nid, caller in self._server.callers().items():
+            if caller.incarnation in membership.removed:
+                self._server.drop(nid)
+            elif nid not in targets:
+                targets[nid] = Target(nid, caller.addr, caller.incarnation)
+        targets.pop(me.nid, None)
+        self._links.follow(targets.values())
+
+    def _tell(self, soft: SoftState | None) -> None:
+        """Tell the serving side its part, and when pending batches must be sent again."""
+        before = self._soft
+        now = self._soft = soft or before
+        if now is None:
+            return
+        membership = self.raft.membership
+        leader = membership.get(now.leader)
+        if leader is None:  # a newcomer hears of its leader before it has the members
+            caller = self._server.callers().get(now.leader)
+            addr = "" if caller is None else caller.addr
+        else:
+            addr = leader.addr
+        told = (now.role, now.term, now.leader, addr, is_complete(membership))
+        if told != self._told:
+            self._told = told
+            self._serving.role(*told)
+        if before is None or (before.role, before.term) != (now.role, now.term):
+            leads = f", leader {now.leader}" if now.leader else ""
+            self._host.log(logging.INFO, f"{now.role} in term {now.term}{leads}")
+        moved = before is None or before[1:] != now[1:]
+        if moved and now.leader and self._reaches(now.leader):
+            self._serving.resend()
+
+    def _reaches(self, nid: str) -> bool:
+        return nid == self._host.identity.nid or self._links.is_up(nid)
+
+    # Snapshots
+
+    def first_index(self) -> int:
+        """Index of the oldest entry that can be read."""
+        return self.raft.log.first_index
+
+    def read_entries(self, lo: int, hi: int, bytes_max: int) -> Sequence[Entry]:
+        """Entries from `lo`, before `hi`, for publishing."""
+        return self.raft.log.entries(lo, hi, bytes_max)
+
+    def snapshot_place(self) -> SnapshotPlace:
+        """The newest snapshot, for a serving side that is behind the log."""
+        found = self.snapshot
+        return SnapshotPlace("", 0, 0) if found is None else SnapshotPlace(*found[:3])
+
+    def snapshot_taken(self, path: str, index: int, term: int) -> None:
+        """The serving side has written a snapshot of everything up to `index`."""
+        if self.snapshot is not None and index <= self.snapshot.index:
+            return
+        membership = self.raft.log.membership_at(index).encode()
+        self.snapshot = SnapshotFile(path, index, term, self.raft.clock_ms, membership)
+        self._host.log(logging.INFO, f"snapshot of index {index} taken: {path}")
+        keep_from = self._keep_from(index)
+        self.raft.compact(keep_from - 1)
+        self.disk.submit(Call(lambda: self._wal.compact(keep_from), lambda: None))
+
+    def _keep_from(self, index: int) -> int:
+        """The first entry to keep: those that live followers still need, within bounds."""
+        return index + 1
+
+    def _send_snapshot(self, nid: str) -> None:
+        if self.snapshot is None:
+            self._host.log(logging.WARNING, f"node {nid} needs a snapshot, and there is none yet")
+            self.raft.snapshot_sent(nid, False)
+            return
+        try:
+            self.sender.start(nid, self.snapshot)
+        except StorageError as error:
+            self._host.log(logging.ERROR, f"no snapshot for {nid}: {error}")
+            self.raft.snapshot_sent(nid, False)
+
+    def _snapshot_ended(self, nid: str, ok: bool) -> None:
+        self.raft.snapshot_sent(nid, ok)
+        self.wake()
+
+    def _snapshot_received(self, nid: str, offer: Offer, path: str) -> None:
+        if offer.index <= self.raft.commit:
+            return
+        membership = Membership.decode(offer.membership)
+        self.snapshot = SnapshotFile(path, offer.index, offer.term, offer.time_ms, offer.membership)
+        self._host.log(logging.INFO, f"snapshot of index {offer.index} received from {nid}")
+        me = self._host.identity
+        self.raft.step(
+            Message(
+                messages.SNAPSHOT,
+                nid,
+                me.nid,
+                0,
+                index=offer.index,
+                log_term=offer.term,
+                clock_ms=offer.time_ms,
+                membership=membership,
+            )
+        )
+        self.wake()
+
+    # What control waits for
+
+    async def changed(self) -> None:
+        """Return after the next turn."""
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _release(self) -> None:
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+
+def is_complete(membership: Membership) -> bool:
+    """Do enough members vote for what the founders asked for?
+
+    A cluster founded for three must not acknowledge writes while one disk alone holds them. Nodes
+    removed since count as if they had voted: a cluster may be made smaller on purpose.
+    """
+    return len(membership.voters) + len(membership.removed) > membership.bootstrap // 2
