@@ -292,6 +292,8 @@ class Wal:
                 if self._positions.first_behind(file.head.sequence) > keep_from:
                     break
                 count += 1
+        if count:
+            self.sync()  # what replaced entries of those segments must not be lost after them
         return self._delete_oldest(count)
 
     def wants_next(self) -> bool:

@@ -17,7 +17,6 @@ from pyraft_fast._entry import (
     KIND_RESET,
     decode_record,
     header,
-    unpackb,
 )
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.errors import DamagedFile, RaftException, StorageError

@@ -176,7 +176,9 @@ class FakeDisk:
         if self.short_writes and len(chunk) > 1 and self.random.random() < 0.3:
             chunk = chunk[: self.random.randrange(1, len(chunk))]
         if self.dead:
-            chunk = chunk[: self.random.randrange(len(chunk) + 1) // SECTOR * SECTOR]
+            # The system fills whole pages before any of them goes to disk.
+            end = offset + self.random.randrange(len(chunk) + 1)
+            chunk = chunk if self._half() else chunk[: max(0, end // SECTOR * SECTOR - offset)]
         self._put(inode, chunk, offset)
         self._finish()
         return len(chunk)

@@ -143,6 +143,17 @@ def test_compact_deletes_only_whole_segments_without_needed_entries():
     assert found.last == 200
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_compact_keeps_what_only_unsynced_entries_replace(seed):
+    disk = FakeDisk(seed)
+    driver = opened(disk, 4096)
+    fill(driver, 4)
+    driver.append(HardState(2, "", 0), [record(1, 2, b"z" * 5000)], 1)  # in a new segment
+    driver.compact(1)
+    disk.reboot()
+    driver.open()
+
+
 def test_configs_are_found_unless_they_were_replaced():
     driver = opened(FakeDisk())
     driver.append(HardState(1, "", 0), [config(1, 1), record(2, 1), config(3, 1)], 1)
