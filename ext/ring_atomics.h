@@ -1,0 +1,77 @@
+/* The control page of the ring and the few atomic operations on it.
+ *
+ * Each side writes its own words and reads the other's: the writer owns `head`, the reader `tail`.
+ * What must be seen together with a position is written before it is stored with release order and
+ * read after it was loaded with acquire order. The two flags follow the store-buffer pattern:
+ *
+ *     sleeper: flag = 1; fence; look again           waker: publish; fence; read flag
+ *
+ * With a full fence between both pairs at least one side sees the other's store, on any CPU, so
+ * either the sleeper finds what came or the waker finds the sleeper.
+ *
+ * 128 bytes apart: x86 fetches lines in pairs, and some ARM cores have lines of 128 bytes.
+ */
+#ifndef PYRAFT_FAST_RING_ATOMICS_H
+#define PYRAFT_FAST_RING_ATOMICS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(PYRAFT_FAST_TRACE) || (defined(CYTHON_TRACE) && CYTHON_TRACE)
+#define RING_DEBUG 1
+#else
+#define RING_DEBUG 0
+#endif
+
+typedef struct {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t reserved;
+    uint64_t size; /* bytes of the data area, a power of two */
+    char gap0[128 - 24];
+    uint64_t head; /* bytes written since the beginning; grows only */
+    char gap1[128 - 8];
+    uint64_t tail; /* bytes given back since the beginning; grows only */
+    char gap2[128 - 8];
+    uint32_t reader_sleeps; /* 1: tell the reader about the next record */
+    char gap3[128 - 4];
+    uint32_t writer_waits; /* free bytes at which the writer wants to be told; 0: not waiting */
+    char gap4[128 - 4];
+} ring_control;
+
+_Static_assert(offsetof(ring_control, head) == 128, "layout of the control page");
+_Static_assert(offsetof(ring_control, tail) == 256, "layout of the control page");
+_Static_assert(offsetof(ring_control, reader_sleeps) == 384, "layout of the control page");
+_Static_assert(offsetof(ring_control, writer_waits) == 512, "layout of the control page");
+_Static_assert(__atomic_always_lock_free(8, 0), "64-bit atomics must not take locks");
+
+static inline uint64_t ring_load_position(const uint64_t *word) {
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+static inline void ring_store_position(uint64_t *word, uint64_t value) {
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
+/* One read, so that a value that was checked cannot change behind the check. */
+static inline uint32_t ring_load_once(const uint32_t *word) {
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+static inline uint32_t ring_load_flag(const uint32_t *word) {
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+static inline void ring_store_flag(uint32_t *word, uint32_t value) {
+    __atomic_store_n(word, value, __ATOMIC_SEQ_CST);
+}
+
+static inline uint32_t ring_exchange_flag(uint32_t *word, uint32_t value) {
+    return __atomic_exchange_n(word, value, __ATOMIC_SEQ_CST);
+}
+
+static inline void ring_fence(void) {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+#endif
