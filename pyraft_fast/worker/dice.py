@@ -35,7 +35,11 @@ class Dice(random.Random):
 
     def random(self) -> float:
         """A float in [0, 1) with 53 random bits."""
-        return (self._next() >> 11) * _UNIT
+        # `_next` written out: a call would cost as much as the arithmetic.
+        self._word = word = (self._word + _GAMMA) & _MASK
+        word = ((word ^ (word >> 30)) * _MIX_1) & _MASK
+        word = ((word ^ (word >> 27)) * _MIX_2) & _MASK
+        return ((word ^ (word >> 31)) >> 11) * _UNIT
 
     def getrandbits(self, k: int, /) -> int:
         """An int of `k` random bits; raises ValueError for a negative `k`."""

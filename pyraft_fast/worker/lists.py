@@ -139,7 +139,7 @@ def do_lrange(node: Any, words: Words) -> list[Any]:
     start, stop = clip(start, end, len(_list(value)))
     if start >= stop:
         return []
-    return value[start:stop]  # type: ignore[no-any-return]
+    return value.between(start, stop) if type(value) is RedisList else value[start:stop]
 
 
 def do_lindex(node: Any, words: Words) -> Any:

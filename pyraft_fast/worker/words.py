@@ -78,6 +78,8 @@ def number(word: Any, error: str = NOT_FLOAT) -> float:
 
     Raises CommandError with the text `error`.
     """
+    if type(word) is str and word.isdecimal() and word.isascii() and len(word) < 16:
+        return float(word)  # the common case, quickly
     if type(word) is float or type(word) is int:
         value = float(word)
     elif type(word) is not str or not word.isascii() or len(word) > FLOAT_CHARS_MAX:
