@@ -16,6 +16,7 @@ from pyraft_fast import _entry
 from pyraft_fast.errors import InvariantError, RaftException, check
 from pyraft_fast.serving.batches import Ride
 from pyraft_fast.serving.host import Host
+from pyraft_fast.serving.members import NOBODY, read_members
 from pyraft_fast.serving.origin import Origin
 from pyraft_fast.serving.propose import Proposer
 from pyraft_fast.serving.reads import ReadGate
@@ -62,6 +63,7 @@ class Applier:
         self.time_ms = 0  # the cluster's clock at that entry
         self.position = 0
         self.membership = b""
+        self.members = NOBODY
         self.commands = 0  # applied since the last snapshot
         self.commands_total = 0
         self.snapshot_wanted: tuple[str, int, int] | None = None
@@ -202,9 +204,14 @@ class Applier:
         check(position == len(commands), "an op for each command", position, len(commands))
 
     def _config(self, payload: bytes) -> None:
-        self.membership = payload
-        self.sessions.keep(incarnations(payload))
+        self._take_membership(payload)
         self._membership_changed()
+
+    def _take_membership(self, payload: bytes) -> None:
+        self.membership = payload
+        self.members = read_members(payload)
+        present = [member.incarnation for member in self.members.members]
+        self.sessions.keep(present, self.members.removed)
 
     # Snapshots
 
@@ -238,8 +245,8 @@ class Applier:
         self.time_ms = meta.time_ms
         self.position = 0
         self.commands = 0
-        self.membership = meta.membership
         self.sessions.replace(meta.sessions)
+        self._take_membership(meta.membership)
         start = self._proposer.start
         self._proposer.covered(self.sessions.last(self.incarnation, start) if start else 0)
         self._gate.clock_ms = max(self._gate.clock_ms, meta.time_ms)

@@ -151,17 +151,16 @@ class Connection(Origin, asyncio.BufferedProtocol):
         transport = self.transport
         if transport is None or self.closing:
             return
-        want = not (
-            self.held or self.full or self.blocked or self.writing_paused or self.desk.proposer.full
-        )
+        full = self.desk.proposer.full
+        if full:
+            self.desk.starved[self] = None
+        want = not (self.held or self.full or self.blocked or self.writing_paused or full)
         if want != self.reading:
             self.reading = want
             if want:
                 transport.resume_reading()
             else:
                 transport.pause_reading()
-                if self.desk.proposer.full:
-                    self.desk.starved.append(self)
 
     # Answers
 

@@ -110,7 +110,7 @@ class Desk:
         self.dirty = dirty
         self.password = password
         self.clients: dict[int, Connection] = {}
-        self.starved: list[Connection] = []  # stopped reading because the proposer is full
+        self.starved: dict[Connection, None] = {}  # stopped reading because the proposer is full
         self.stats = Stats()
         self.loading = False
         self.alone = False  # an admin command runs, which may send commands of its own
@@ -134,6 +134,7 @@ class Desk:
     def forget(self, connection: Connection) -> None:
         """A client is gone."""
         self.clients.pop(connection.id, None)
+        self.starved.pop(connection, None)
 
     def log_overrun(self, connection: Connection) -> None:
         """A client is cut off because it does not read its answers."""
@@ -141,7 +142,7 @@ class Desk:
 
     def resume(self) -> None:
         """The proposer has room again: let waiting connections go on."""
-        starved, self.starved = self.starved, []
+        starved, self.starved = self.starved, {}
         for connection in starved:
             if not connection.dirty:
                 connection.dirty = True

@@ -25,6 +25,7 @@ from pyraft_fast.serving import facts, startup
 from pyraft_fast.serving.callbacks import Callbacks
 from pyraft_fast.serving.dispatch import Call
 from pyraft_fast.serving.host import Host
+from pyraft_fast.serving.members import NOBODY, Members
 from pyraft_fast.serving.service import NO_ROLE, Service, Spawn
 from pyraft_fast.serving.settings import Settings
 from pyraft_fast.serving.treaty import Request
@@ -120,10 +121,16 @@ class Engine:
         return service.snapshot_index if service is not None else 0
 
     @property
-    def membership(self) -> bytes:
-        """The encoded membership in force (b"": none known yet)."""
+    def members(self) -> Members:
+        """The membership that the log has led to here."""
         service = self._service
-        return service.applier.membership if service is not None else b""
+        return service.applier.members if service is not None else NOBODY
+
+    @property
+    def status_facts(self) -> dict[str, Any]:
+        """Consensus' last status, at most about a second old; see `status` for a fresh one."""
+        service = self._service
+        return service.status if service is not None else {}
 
     @property
     def random(self) -> Dice:

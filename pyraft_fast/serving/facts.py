@@ -30,18 +30,17 @@ def memory_bytes() -> int:
         return 0
 
 
-def members_of(status: dict[str, Any]) -> list[dict[str, Any]]:
-    """Voters and learners, with what a leader knows of their progress."""
-    peers = {peer.get("nid"): peer for peer in status.get("peers", []) if isinstance(peer, dict)}
-    if "members" in status:
-        listed = [dict(member) for member in status["members"]]
-    else:
-        listed = [dict(peer) for peer in peers.values()]
-    for member in listed:
-        progress = peers.get(member.get("nid"), {})
+def members_of(service: Service) -> list[dict[str, Any]]:
+    """Everyone in the cluster, with what a leader knows of their progress."""
+    peers = {peer.get("nid"): peer for peer in service.status.get("peers", [])}
+    listed = []
+    for member in service.applier.members.members:
+        shown: dict[str, Any] = {"nid": member.nid, "addr": member.addr, "role": member.role}
+        progress = peers.get(member.nid, {})
         for name in ("match", "lag", "contact_ms", "state"):
             if name in progress:
-                member[name] = progress[name]
+                shown[name] = progress[name]
+        listed.append(shown)
     return listed
 
 
@@ -63,6 +62,7 @@ def gather(host: Host, settings: Settings, service: Service | None) -> dict[str,
     if service is None:
         return found
     role, stats, writer, status = service.role, service.desk.stats, service.writer, service.status
+    members = service.applier.members.members
     found.update(
         run_id=f"{service.applier.incarnation:020x}{os.getpid():020x}"[-40:],
         cluster=service.cluster or status.get("cluster", 0),
@@ -87,9 +87,9 @@ def gather(host: Host, settings: Settings, service: Service | None) -> dict[str,
         leader_nid=role.leader_nid,
         leader_addr=role.leader_addr,
         serving=role.serving,
-        members=members_of(status),
-        voters=list(status.get("voters", [])),
-        learners=list(status.get("learners", [])),
+        members=members_of(service),
+        voters=[member.nid for member in members if member.role == "voter"],
+        learners=[member.nid for member in members if member.role != "voter"],
         wal=status.get("wal", {}),
         consensus_pid=service.consensus.pid if service.consensus is not None else 0,
         consensus_restarts=service.restarts.total,

@@ -65,6 +65,7 @@ class Proposer:
         self.serial = 0  # of the open batch
         self._unsent: deque[OpenBatch] = deque()
         self._sent: deque[SentBatch] = deque()
+        self._unsent_bytes = 0
         self._sent_bytes = 0
         self._next_number = 1
         self._turn_scheduled = False
@@ -132,8 +133,10 @@ class Proposer:
         )
 
     def _close(self) -> None:
-        self._unsent.append(self._fresh())
-        if len(self._unsent) >= UNSENT_BATCHES_MAX or not self._room():
+        batch = self._fresh()
+        self._unsent.append(batch)
+        self._unsent_bytes += batch.commands.nbytes
+        if len(self._unsent) >= UNSENT_BATCHES_MAX or self._unsent_bytes >= PENDING_BYTES_MAX:
             self.full = True
 
     def _fresh(self) -> OpenBatch:
@@ -145,8 +148,21 @@ class Proposer:
     def _send_unsent(self) -> None:
         unsent = self._unsent
         while unsent and self._room():
-            self._send(unsent.popleft())
-        if self.full and not unsent and self._room():
+            self._send(self._next_unsent())
+        self._relieve()
+
+    def _next_unsent(self) -> OpenBatch:
+        batch = self._unsent.popleft()
+        self._unsent_bytes -= batch.commands.nbytes
+        return batch
+
+    def _relieve(self) -> None:
+        """End back-pressure when half of what may wait is gone."""
+        if (
+            self.full
+            and len(self._unsent) <= UNSENT_BATCHES_MAX // 2
+            and self._unsent_bytes <= PENDING_BYTES_MAX // 2
+        ):
             self.full = False
             self._resume()
 
@@ -223,14 +239,11 @@ class Proposer:
 
     def refuse_unsent(self, error: RaftException) -> None:
         """Answer everything that never got a number."""
-        unsent, self._unsent = self._unsent, deque()
-        for batch in unsent:
-            refuse(batch.ops, error, self._dirty)
+        while self._unsent:
+            refuse(self._next_unsent().ops, error, self._dirty)
         if self.open.ops:
             refuse(self._fresh().ops, error, self._dirty)
-        if self.full and self._room():
-            self.full = False
-            self._resume()
+        self._relieve()
 
     def sweep(self, now: float) -> None:
         """Answer what has waited too long."""
@@ -248,11 +261,11 @@ class Proposer:
         oldest = now - ANSWER_SECONDS
         error = ClusterDown("no leader is known or reachable; the command was not executed")
         while self._unsent and self._unsent[0].born <= oldest:
-            refuse(self._unsent.popleft().ops, error, self._dirty)
+            refuse(self._next_unsent().ops, error, self._dirty)
         if self.open.ops and self.open.born <= oldest:
             refuse(self._fresh().ops, error, self._dirty)
         if self._unsent or self.open.ops or self.full:
-            self._turn_end()
+            self._schedule()
 
     @property
     def idle(self) -> bool:

@@ -14,21 +14,24 @@ from typing import Final
 FRESH: Final = 0  # takes effect
 DUPLICATE: Final = 1  # was applied before
 GAP: Final = 2  # an earlier batch of its session is missing
-STALE: Final = 3  # of a session that a newer one replaced
+STALE: Final = 3  # of a session that a newer one replaced, or of a removed member
 
 
 class Sessions:
     """{origin: (start, last applied batch)}; part of every snapshot."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_removed")
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[int, int]] = {}
+        self._removed: frozenset[int] = frozenset()
 
     def judge(self, origin: int, start: int, batch: int) -> int:
         """Say what an entry is, and count it in when it is FRESH. Origin 0 has no session."""
         if origin == 0:
             return FRESH
+        if origin in self._removed:
+            return STALE
         known_start, last = self._known.get(origin, (-1, 0))
         if start == known_start:
             if batch == last + 1:
@@ -47,9 +50,10 @@ class Sessions:
         known_start, last = self._known.get(origin, (-1, 0))
         return last if start == known_start else 0
 
-    def keep(self, incarnations: Iterable[int]) -> None:
-        """Forget the sessions of members that left."""
+    def keep(self, incarnations: Iterable[int], removed: Iterable[int] = ()) -> None:
+        """Forget the sessions of who is no member; nothing of who was removed counts any more."""
         stay = set(incarnations)
+        self._removed = frozenset(removed)
         self._known = {origin: pair for origin, pair in self._known.items() if origin in stay}
 
     def replace(self, known: Mapping[int, tuple[int, int]]) -> None:
