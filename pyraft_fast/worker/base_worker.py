@@ -28,14 +28,17 @@ _SAMPLES: Final = 5
 
 
 def do_ping(node: Any, words: Words) -> Any:
+    """`PING [message]`: returns PONG or the message."""
     return words[1] if len(words) > 1 else Status("PONG")
 
 
 def do_echo(node: Any, words: Words) -> Any:
+    """`ECHO message`: returns the message."""
     return words[1]
 
 
 def do_time(node: Any, words: Words) -> list[str]:
+    """`TIME`: this node's clock."""
     # This node's own clock, for people and health checks: no log entry ever sees it.
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     return [str(seconds), str(nanoseconds // 1000)]
@@ -50,22 +53,27 @@ def do_wait(node: Any, words: Words) -> int:
 
 
 def do_ok(node: Any, words: Words) -> bool:
+    """`READONLY`: accepted; every node answers reads."""
     return True
 
 
 def do_sentinel(node: Any, words: Words) -> Any:
+    """`SENTINEL subcommand ...`: refused; this is no Sentinel."""
     raise CommandError("this is a data node, not a Sentinel")
 
 
 def do_debug(node: Any, words: Words) -> Any:
+    """`DEBUG subcommand ...`: refused."""
     raise CommandError("DEBUG command not allowed")
 
 
 def do_lolwut(node: Any, words: Words) -> Verbatim:
+    """`LOLWUT [VERSION version]`: shows the version."""
     return Verbatim(f"One log, many nodes.\npyraft-fast ver. {VERSION}\n")
 
 
 def do_memory(node: Any, words: Words) -> Any:
+    """`MEMORY <USAGE|HELP> [argument ...]`: estimates the memory of a key."""
     name = option(words[1])
     if name == "HELP":
         return [Status("MEMORY USAGE <key> [SAMPLES <count>]")]
@@ -113,7 +121,7 @@ TABLE: Final[dict[str, list[Any]]] = {
     "readonly": [do_ok, "a", 0, 0],
     "readwrite": [do_ok, "a", 0, 0],
     "sentinel": [do_sentinel, "a", 0, 0],
-    "debug": [do_debug, "a", 0, 0],
+    "debug": [do_debug, "a", 1, 0],
     "lolwut": [do_lolwut, "a", 0, 0],
     "memory": [do_memory, "r", 1, 0],
 }

@@ -133,6 +133,7 @@ SUBCOMMANDS: Final[dict[str, tuple[Any, int]]] = {
 
 
 def do_cluster(node: Any, words: Words) -> Any:
+    """`CLUSTER subcommand [argument ...]`: the group as one Redis Cluster shard."""
     found = SUBCOMMANDS.get(option(words[1]))
     if found is None:
         raise subcommand_error("cluster", words[1])

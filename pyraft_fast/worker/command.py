@@ -155,6 +155,7 @@ def _getkeys(node: Any, words: Words) -> list[Any]:
 
 
 def do_command(node: Any, words: Words) -> Any:
+    """`COMMAND [subcommand] [argument ...]`: describes the commands."""
     if len(words) == 1:
         return [describe(row) for row in all_rows(node)]
     name = option(words[1])

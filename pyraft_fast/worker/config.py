@@ -29,6 +29,7 @@ FIXED: Final = {
 
 
 def do_config(node: Any, words: Words) -> Any:
+    """`CONFIG <GET|SET|RESETSTAT> [argument ...]`: reads or changes settings."""
     name = option(words[1])
     if name == "GET" and len(words) > 2:
         return _get(node, words[2:])

@@ -75,18 +75,22 @@ def _conditions(words: Words) -> set[str]:
 
 
 def do_expire(node: Any, words: Words) -> int:
+    """`EXPIRE key seconds [NX|XX|GT|LT]`: lets a key end after seconds."""
     return _expire(node, words, "EX", "expire")
 
 
 def do_pexpire(node: Any, words: Words) -> int:
+    """`PEXPIRE key milliseconds [NX|XX|GT|LT]`: lets a key end after milliseconds."""
     return _expire(node, words, "PX", "pexpire")
 
 
 def do_expireat(node: Any, words: Words) -> int:
+    """`EXPIREAT key unix-time [NX|XX|GT|LT]`: lets a key end at a time."""
     return _expire(node, words, "EXAT", "expireat")
 
 
 def do_pexpireat(node: Any, words: Words) -> int:
+    """`PEXPIREAT key ms-time [NX|XX|GT|LT]`: lets a key end at a time."""
     return _expire(node, words, "PXAT", "pexpireat")
 
 
@@ -99,25 +103,30 @@ def _deadline(node: Any, key: str) -> int:
 
 
 def do_ttl(node: Any, words: Words) -> int:
+    """`TTL key`: seconds until a key ends."""
     deadline = _deadline(node, words[1])
     return deadline if deadline < 0 else (deadline - node.store.now_ms + 500) // 1000
 
 
 def do_pttl(node: Any, words: Words) -> int:
+    """`PTTL key`: milliseconds until a key ends."""
     deadline = _deadline(node, words[1])
     return deadline if deadline < 0 else deadline - int(node.store.now_ms)
 
 
 def do_expiretime(node: Any, words: Words) -> int:
+    """`EXPIRETIME key`: when a key ends, in seconds."""
     deadline = _deadline(node, words[1])
     return deadline if deadline < 0 else (deadline + 500) // 1000
 
 
 def do_pexpiretime(node: Any, words: Words) -> int:
+    """`PEXPIRETIME key`: when a key ends, in milliseconds."""
     return _deadline(node, words[1])
 
 
 def do_persist(node: Any, words: Words) -> int:
+    """`PERSIST key`: takes a key's end away."""
     store, key = node.store, words[1]
     if store.find_for_write(key) is None or key not in store.deadlines:
         return 0

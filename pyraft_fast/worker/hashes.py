@@ -51,6 +51,7 @@ def _made(store: Any, key: str) -> dict[str, Any]:
 
 
 def do_hset(node: Any, words: Words) -> int:
+    """`HSET key field value ...`: sets fields of a hash."""
     size = len(words)
     store, key = node.store, words[1]
     if key in store.deadlines:
@@ -71,11 +72,13 @@ def do_hset(node: Any, words: Words) -> int:
 
 
 def do_hmset(node: Any, words: Words) -> bool:
+    """`HMSET key field value ...`: sets fields of a hash."""
     do_hset(node, words)
     return True
 
 
 def do_hsetnx(node: Any, words: Words) -> int:
+    """`HSETNX key field value`: sets a field that is not there."""
     value = _made(node.store, words[1])
     if words[2] in value:
         return 0
@@ -84,40 +87,49 @@ def do_hsetnx(node: Any, words: Words) -> int:
 
 
 def do_hget(node: Any, words: Words) -> Any:
+    """`HGET key field`: returns the value of a field."""
     return _hash(node.store.find(words[1])).get(words[2])
 
 
 def do_hmget(node: Any, words: Words) -> list[Any]:
+    """`HMGET key field ...`: returns the values of fields."""
     get = _hash(node.store.find(words[1])).get
     return [get(field) for field in words[2:]]
 
 
 def do_hgetall(node: Any, words: Words) -> Map:
+    """`HGETALL key`: returns all fields and values."""
     return Map(_hash(node.store.find(words[1])))
 
 
 def do_hkeys(node: Any, words: Words) -> list[Any]:
+    """`HKEYS key`: returns all fields of a hash."""
     return list(_hash(node.store.find(words[1])))
 
 
 def do_hvals(node: Any, words: Words) -> list[Any]:
+    """`HVALS key`: returns all values of a hash."""
     return list(_hash(node.store.find(words[1])).values())
 
 
 def do_hlen(node: Any, words: Words) -> int:
+    """`HLEN key`: counts the fields of a hash."""
     return len(_hash(node.store.find(words[1])))
 
 
 def do_hexists(node: Any, words: Words) -> int:
+    """`HEXISTS key field`: tells whether a hash has a field."""
     return 1 if words[2] in _hash(node.store.find(words[1])) else 0
 
 
 def do_hstrlen(node: Any, words: Words) -> int:
+    """`HSTRLEN key field`: counts the bytes of a field's value."""
     value = _hash(node.store.find(words[1])).get(words[2])
     return 0 if value is None else len(raw(shown(value)))
 
 
 def do_hdel(node: Any, words: Words) -> int:
+    """`HDEL key field ...`: removes fields of a hash."""
     store = node.store
     value = store.find_for_write(words[1])
     if value is None:
@@ -138,6 +150,7 @@ def _number_at(store: Any, words: Words) -> Any:
 
 
 def do_hincrby(node: Any, words: Words) -> int:
+    """`HINCRBY key field increment`: adds to an integer in a hash."""
     amount = integer(words[3])
     value = integer(_number_at(node.store, words), "hash value is not an integer") + amount
     if not INT64_MIN <= value <= INT64_MAX:
@@ -147,6 +160,7 @@ def do_hincrby(node: Any, words: Words) -> int:
 
 
 def do_hincrbyfloat(node: Any, words: Words) -> str:
+    """`HINCRBYFLOAT key field increment`: adds to a number in a hash."""
     amount = longdouble.parse(words[3])
     old = longdouble.parse(_number_at(node.store, words), "hash value is not a float")
     value = longdouble.show(longdouble.rounded(old + amount))
@@ -155,6 +169,7 @@ def do_hincrbyfloat(node: Any, words: Words) -> str:
 
 
 def do_hscan(node: Any, words: Words) -> list[Any]:
+    """`HSCAN key cursor [MATCH pattern] [COUNT count]`: walks through a hash."""
     store = node.store
     cursor = read_cursor(words[2])
     value = _hash(store.find(words[1]))
@@ -194,6 +209,7 @@ def pick_places(node: Any, size: int, count: int) -> list[int]:
 
 
 def do_hrandfield(node: Any, words: Words) -> Any:
+    """`HRANDFIELD key [count] [WITHVALUES]`: returns random fields."""
     if len(words) > 4 or (len(words) == 4 and option(words[3]) != "WITHVALUES"):
         raise syntax_error()
     count = integer(words[2]) if len(words) > 2 else 1

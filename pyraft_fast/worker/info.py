@@ -28,6 +28,7 @@ Facts = Mapping[str, Any]
 
 
 def do_info(node: Any, words: Words) -> str:
+    """`INFO [section ...]`: tells about this node."""
     wanted = [str(word).lower() for word in words[1:]]
     every = not wanted or bool({"all", "default", "everything"} & set(wanted))
     facts = node.info_facts()
@@ -173,6 +174,7 @@ SECTIONS: Final = {
 
 
 def do_role(node: Any, words: Words) -> list[Any]:
+    """`ROLE`: tells whether this node leads."""
     facts = node.info_facts()
     index = int(facts.get("index", 0))
     if not is_leader(facts):

@@ -35,6 +35,7 @@ def type_name(value: Any) -> str:
 
 
 def do_del(node: Any, words: Words) -> int:
+    """`DEL key ...`: removes keys."""
     delete = node.store.delete
     if len(words) == 2:
         return 1 if delete(words[1]) else 0
@@ -42,15 +43,18 @@ def do_del(node: Any, words: Words) -> int:
 
 
 def do_exists(node: Any, words: Words) -> int:
+    """`EXISTS key ...`: counts the keys that exist."""
     find = node.store.find
     return sum(find(key) is not None for key in words[1:])
 
 
 def do_type(node: Any, words: Words) -> Status:
+    """`TYPE key`: tells the type of a key."""
     return Status(type_name(node.store.find(words[1])))
 
 
 def do_keys(node: Any, words: Words) -> list[str]:
+    """`KEYS pattern`: returns the keys that match a pattern."""
     keys = node.store.live_keys()
     if words[1] == "*":
         return keys  # type: ignore[no-any-return]
@@ -59,10 +63,12 @@ def do_keys(node: Any, words: Words) -> list[str]:
 
 
 def do_dbsize(node: Any, words: Words) -> int:
+    """`DBSIZE`: counts the keys."""
     return int(node.store.live_count())
 
 
 def do_randomkey(node: Any, words: Words) -> Any:
+    """`RANDOMKEY`: returns a random key."""
     store = node.store
     keys = store.data if not store.deadlines else store.live_keys()
     if not keys:
@@ -71,11 +77,13 @@ def do_randomkey(node: Any, words: Words) -> Any:
 
 
 def do_rename(node: Any, words: Words) -> bool:
+    """`RENAME key newkey`: renames a key."""
     _rename(node.store, words[1], words[2], replace=True)
     return True
 
 
 def do_renamenx(node: Any, words: Words) -> int:
+    """`RENAMENX key newkey`: renames a key to a free name."""
     return 1 if _rename(node.store, words[1], words[2], replace=False) else 0
 
 
@@ -96,6 +104,7 @@ def _rename(store: Any, old: str, new: str, replace: bool) -> bool:
 
 
 def do_copy(node: Any, words: Words) -> int:
+    """`COPY source destination [REPLACE]`: copies a key."""
     store, source, target = node.store, words[1], words[2]
     replace, at = False, 3
     while at < len(words):
@@ -121,6 +130,7 @@ def do_copy(node: Any, words: Words) -> int:
 
 
 def do_flush(node: Any, words: Words) -> bool:
+    """`FLUSHDB [ASYNC|SYNC]`: removes every key."""
     if len(words) > 1 and option(words[1]) not in ("SYNC", "ASYNC"):
         raise syntax_error()
     node.store.clear()
@@ -128,6 +138,7 @@ def do_flush(node: Any, words: Words) -> bool:
 
 
 def do_scan(node: Any, words: Words) -> list[Any]:
+    """`SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`: walks through keys."""
     store = node.store
     cursor = read_cursor(words[1])
     pattern, count, kind = read_scan(words, 2, types=True)
@@ -174,6 +185,7 @@ def read_scan(words: Words, at: int, types: bool = False) -> tuple[str, int, str
 
 
 def do_object(node: Any, words: Words) -> Any:
+    """`OBJECT <ENCODING|FREQ|IDLETIME|REFCOUNT|HELP> [key]`: shows a key's form."""
     name = option(words[1])
     if name == "HELP":
         return [Status("OBJECT ENCODING|FREQ|IDLETIME|REFCOUNT <key>")]

@@ -45,6 +45,7 @@ def _quick(store: Any, key: str) -> RedisList | None:
 
 
 def do_lpush(node: Any, words: Words) -> int:
+    """`LPUSH key element ...`: adds elements in front."""
     store, key = node.store, words[1]
     value = store.data.get(key)
     if type(value) is not RedisList or key in store.deadlines:
@@ -59,6 +60,7 @@ def do_lpush(node: Any, words: Words) -> int:
 
 
 def do_rpush(node: Any, words: Words) -> int:
+    """`RPUSH key element ...`: adds elements at the end."""
     store, key = node.store, words[1]
     value = store.data.get(key)
     if type(value) is not RedisList or key in store.deadlines:
@@ -73,14 +75,17 @@ def do_rpush(node: Any, words: Words) -> int:
 
 
 def do_lpushx(node: Any, words: Words) -> int:
+    """`LPUSHX key element ...`: adds in front of a list that exists."""
     return 0 if _quick(node.store, words[1]) is None else do_lpush(node, words)
 
 
 def do_rpushx(node: Any, words: Words) -> int:
+    """`RPUSHX key element ...`: adds to the end of a list that exists."""
     return 0 if _quick(node.store, words[1]) is None else do_rpush(node, words)
 
 
 def do_lpop(node: Any, words: Words) -> Any:
+    """`LPOP key [count]`: removes elements from the front."""
     store, key = node.store, words[1]
     if len(words) > 2:
         return _pop_many(store, words, left=True)
@@ -94,6 +99,7 @@ def do_lpop(node: Any, words: Words) -> Any:
 
 
 def do_rpop(node: Any, words: Words) -> Any:
+    """`RPOP key [count]`: removes elements from the end."""
     store, key = node.store, words[1]
     if len(words) > 2:
         return _pop_many(store, words, left=False)
@@ -132,6 +138,7 @@ def clip(start: int, end: int, size: int) -> tuple[int, int]:
 
 
 def do_lrange(node: Any, words: Words) -> list[Any]:
+    """`LRANGE key start stop`: returns a range of a list."""
     start, end = integer(words[2]), integer(words[3])
     value = node.store.find(words[1])
     if value is None:
@@ -143,6 +150,7 @@ def do_lrange(node: Any, words: Words) -> list[Any]:
 
 
 def do_lindex(node: Any, words: Words) -> Any:
+    """`LINDEX key index`: returns an element by its place."""
     index = integer(words[2])
     value = _list(node.store.find(words[1]))
     if value is None or not -len(value) <= index < len(value):
@@ -151,11 +159,13 @@ def do_lindex(node: Any, words: Words) -> Any:
 
 
 def do_llen(node: Any, words: Words) -> int:
+    """`LLEN key`: counts the elements of a list."""
     value = _list(node.store.find(words[1]))
     return 0 if value is None else len(value)
 
 
 def do_lset(node: Any, words: Words) -> bool:
+    """`LSET key index element`: sets an element by its place."""
     value = _list(node.store.find_for_write(words[1]))
     if value is None:
         raise CommandError("no such key")
@@ -167,6 +177,7 @@ def do_lset(node: Any, words: Words) -> bool:
 
 
 def do_lrem(node: Any, words: Words) -> int:
+    """`LREM key count element`: removes equal elements."""
     store, key, element = node.store, words[1], words[3]
     count = integer(words[2])
     value = _list(store.find_for_write(key))
@@ -194,6 +205,7 @@ def _replace(store: Any, key: str, value: Any, items: list[Any]) -> None:
 
 
 def do_ltrim(node: Any, words: Words) -> bool:
+    """`LTRIM key start stop`: keeps a range of a list."""
     store, key = node.store, words[1]
     start, end = integer(words[2]), integer(words[3])
     value = _quick(store, key)
@@ -214,6 +226,7 @@ def do_ltrim(node: Any, words: Words) -> bool:
 
 
 def do_linsert(node: Any, words: Words) -> int:
+    """`LINSERT key <BEFORE|AFTER> pivot element`: inserts beside an element."""
     where = option(words[2])
     if where not in ("BEFORE", "AFTER"):
         raise syntax_error()
@@ -228,6 +241,7 @@ def do_linsert(node: Any, words: Words) -> int:
 
 
 def do_lmove(node: Any, words: Words) -> Any:
+    """`LMOVE source destination <LEFT|RIGHT> <LEFT|RIGHT>`: moves an element."""
     ends = option(words[3]), option(words[4])
     if not set(ends) <= {"LEFT", "RIGHT"}:
         raise syntax_error()
@@ -235,6 +249,7 @@ def do_lmove(node: Any, words: Words) -> Any:
 
 
 def do_rpoplpush(node: Any, words: Words) -> Any:
+    """`RPOPLPUSH source destination`: moves the last element to another front."""
     return _move(node.store, words[1], words[2], from_left=False, to_left=True)
 
 
@@ -256,6 +271,7 @@ def _move(store: Any, source: str, target: str, from_left: bool, to_left: bool) 
 
 
 def do_lpos(node: Any, words: Words) -> Any:
+    """`LPOS key element [RANK rank] [COUNT count] [MAXLEN len]`: finds an element."""
     rank, count, most = _lpos_options(words)
     value = _list(node.store.find(words[1]))
     if value is None:

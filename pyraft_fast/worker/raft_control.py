@@ -46,20 +46,24 @@ HELP: Final = (
 
 
 def do_add_node(node: Any, words: Words) -> Any:
+    """`ADD_NODE nid address`: adds a member to the cluster."""
     return node.request_change("add", str(words[1]), str(words[2]))
 
 
 def do_del_node(node: Any, words: Words) -> Any:
+    """`DEL_NODE nid`: removes a member from the cluster."""
     return node.request_change("remove", str(words[1]), "")
 
 
 def do_checkpoint(node: Any, words: Words) -> Any:
+    """`CHECKPOINT`: writes a snapshot and waits for it."""
     if len(words) > 1:
         raise CommandError("a client cannot name the snapshot's file; CHECKPOINT takes no words")
     return node.request_snapshot()
 
 
 def do_bgsave(node: Any, words: Words) -> Status:
+    """`BGSAVE [SCHEDULE]`: starts to write a snapshot."""
     if len(words) > 1 and option(words[1]) != "SCHEDULE":
         raise CommandError("syntax error")
     node.request_snapshot()
@@ -67,10 +71,12 @@ def do_bgsave(node: Any, words: Words) -> Status:
 
 
 def do_lastsave(node: Any, words: Words) -> int:
+    """`LASTSAVE`: when the last snapshot was written."""
     return int(node.info_facts().get("last_save_seconds", 0))
 
 
 def do_shutdown(node: Any, words: Words) -> Any:
+    """`SHUTDOWN [NOSAVE|SAVE]`: stops this node."""
     for word in words[1:]:
         if option(word) not in ("NOSAVE", "SAVE", "NOW", "FORCE"):
             raise CommandError("syntax error")
@@ -79,11 +85,13 @@ def do_shutdown(node: Any, words: Words) -> Any:
 
 
 def do_shutdown_all(node: Any, words: Words) -> bool:
+    """Apply RAFT SHUTDOWN ALL: stop this node, unless the entry is an old one."""
     node.shutdown_from_log(node.store.now_ms)
     return True
 
 
 def do_getlog(node: Any, words: Words) -> Any:
+    """`GETLOG [start] [end]`: shows entries of this node's log."""
     return _log(node, words[1:])
 
 
@@ -133,6 +141,7 @@ def _raft_node(node: Any, words: Words) -> Any:
 
 
 def do_raft(node: Any, words: Words) -> Any:
+    """`RAFT subcommand [argument ...]`: looks after the cluster."""
     name, size = option(words[1]), len(words)
     if name == "INFO" and size == 2:
         return raft_info(node)

@@ -32,6 +32,7 @@ def _set(value: Any) -> RedisSet | None:
 
 
 def do_sadd(node: Any, words: Words) -> int:
+    """`SADD key member ...`: adds members to a set."""
     store, key = node.store, words[1]
     if key in store.deadlines:
         store.drop_due(key)
@@ -49,6 +50,7 @@ def do_sadd(node: Any, words: Words) -> int:
 
 
 def do_srem(node: Any, words: Words) -> int:
+    """`SREM key member ...`: removes members from a set."""
     store = node.store
     value = _set(store.find_for_write(words[1]))
     if value is None:
@@ -60,6 +62,7 @@ def do_srem(node: Any, words: Words) -> int:
 
 
 def do_spop(node: Any, words: Words) -> Any:
+    """`SPOP key [count]`: removes random members."""
     store, key = node.store, words[1]
     if len(words) > 2:
         return _pop_many(node, words)
@@ -91,6 +94,7 @@ def _pop_many(node: Any, words: Words) -> Members:
 
 
 def do_srandmember(node: Any, words: Words) -> Any:
+    """`SRANDMEMBER key [count]`: returns random members."""
     if len(words) > 3:
         raise syntax_error()
     count = integer(words[2]) if len(words) == 3 else 1
@@ -104,26 +108,31 @@ def do_srandmember(node: Any, words: Words) -> Any:
 
 
 def do_sismember(node: Any, words: Words) -> int:
+    """`SISMEMBER key member`: tells whether a set has a member."""
     value = _set(node.store.find(words[1]))
     return 1 if value is not None and words[2] in value else 0
 
 
 def do_smismember(node: Any, words: Words) -> list[int]:
+    """`SMISMEMBER key member ...`: tells which members a set has."""
     value = _set(node.store.find(words[1])) or ()
     return [1 if member in value else 0 for member in words[2:]]
 
 
 def do_smembers(node: Any, words: Words) -> Members:
+    """`SMEMBERS key`: returns all members of a set."""
     value = _set(node.store.find(words[1]))
     return Members(() if value is None else value.items)
 
 
 def do_scard(node: Any, words: Words) -> int:
+    """`SCARD key`: counts the members of a set."""
     value = _set(node.store.find(words[1]))
     return 0 if value is None else len(value)
 
 
 def do_smove(node: Any, words: Words) -> int:
+    """`SMOVE source destination member`: moves a member to another set."""
     store, source, target, member = node.store, words[1], words[2], words[3]
     giver = _set(store.find_for_write(source))
     if giver is None:
@@ -162,14 +171,17 @@ def _diff(sets: list[RedisSet]) -> list[Any]:
 
 
 def do_sinter(node: Any, words: Words) -> Members:
+    """`SINTER key ...`: members that all sets share."""
     return Members(_inter(_operands(node.store.find, words[1:])))
 
 
 def do_sunion(node: Any, words: Words) -> Members:
+    """`SUNION key ...`: members of any of the sets."""
     return Members(_union(_operands(node.store.find, words[1:])))
 
 
 def do_sdiff(node: Any, words: Words) -> Members:
+    """`SDIFF key ...`: members of the first set alone."""
     return Members(_diff(_operands(node.store.find, words[1:])))
 
 
@@ -182,21 +194,25 @@ def _stored(store: Any, key: str, members: list[Any]) -> int:
 
 
 def do_sinterstore(node: Any, words: Words) -> int:
+    """`SINTERSTORE destination key ...`: stores an intersection of sets."""
     store = node.store
     return _stored(store, words[1], _inter(_operands(store.find_for_write, words[2:])))
 
 
 def do_sunionstore(node: Any, words: Words) -> int:
+    """`SUNIONSTORE destination key ...`: stores a union of sets."""
     store = node.store
     return _stored(store, words[1], _union(_operands(store.find_for_write, words[2:])))
 
 
 def do_sdiffstore(node: Any, words: Words) -> int:
+    """`SDIFFSTORE destination key ...`: stores a difference of sets."""
     store = node.store
     return _stored(store, words[1], _diff(_operands(store.find_for_write, words[2:])))
 
 
 def do_sintercard(node: Any, words: Words) -> int:
+    """`SINTERCARD numkeys key ... [LIMIT limit]`: counts what all sets share."""
     keys_count = integer(words[1], "numkeys should be greater than 0")
     if keys_count <= 0:
         raise CommandError("numkeys should be greater than 0")
@@ -213,6 +229,7 @@ def do_sintercard(node: Any, words: Words) -> int:
 
 
 def do_sscan(node: Any, words: Words) -> list[Any]:
+    """`SSCAN key cursor [MATCH pattern] [COUNT count]`: walks through a set."""
     store = node.store
     cursor = read_cursor(words[2])
     value = _set(store.find(words[1]))

@@ -58,6 +58,7 @@ def _old(store: Any, key: str) -> str | None:
 
 
 def do_get(node: Any, words: Words) -> Any:
+    """`GET key`: returns a string."""
     key = words[1]
     store = node.store
     if key in store.deadlines and not store.check_ttl(key):
@@ -69,6 +70,7 @@ def do_get(node: Any, words: Words) -> Any:
 
 
 def do_set(node: Any, words: Words) -> Any:
+    """SET: sets a string."""
     key = words[1]
     store = node.store
     if len(words) == 3:
@@ -128,10 +130,12 @@ _ALLOWED: Final[dict[str, dict[str, set[str]]]] = {
 
 
 def do_setex(node: Any, words: Words) -> Any:
+    """`SETEX key seconds value`: sets a string that ends."""
     return _set_until(node.store, words, "EX", "setex")
 
 
 def do_psetex(node: Any, words: Words) -> Any:
+    """`PSETEX key milliseconds value`: sets a string that ends."""
     return _set_until(node.store, words, "PX", "psetex")
 
 
@@ -143,6 +147,7 @@ def _set_until(store: Any, words: Words, unit: str, name: str) -> bool:
 
 
 def do_setnx(node: Any, words: Words) -> int:
+    """`SETNX key value`: sets a string whose key is free."""
     store = node.store
     if store.find_for_write(words[1]) is not None:
         return 0
@@ -151,6 +156,7 @@ def do_setnx(node: Any, words: Words) -> int:
 
 
 def do_getset(node: Any, words: Words) -> Any:
+    """`GETSET key value`: sets a string and returns the old one."""
     store = node.store
     old = _old(store, words[1])
     store.put(words[1], words[2])
@@ -158,6 +164,7 @@ def do_getset(node: Any, words: Words) -> Any:
 
 
 def do_getdel(node: Any, words: Words) -> Any:
+    """`GETDEL key`: returns a string and removes its key."""
     store = node.store
     old = _old(store, words[1])
     if old is not None:
@@ -166,6 +173,7 @@ def do_getdel(node: Any, words: Words) -> Any:
 
 
 def do_getex(node: Any, words: Words) -> Any:
+    """GETEX: returns a string and sets its end."""
     store, key = node.store, words[1]
     options, unit, when = _read_options(words, 2, "getex")
     old = _old(store, key)
@@ -182,6 +190,7 @@ def do_getex(node: Any, words: Words) -> Any:
 
 
 def do_mget(node: Any, words: Words) -> list[Any]:
+    """`MGET key ...`: returns strings."""
     find = node.store.find
     values = []
     for key in words[1:]:
@@ -191,6 +200,7 @@ def do_mget(node: Any, words: Words) -> list[Any]:
 
 
 def do_mset(node: Any, words: Words) -> Any:
+    """`MSET key value ...`: sets strings."""
     if len(words) % 2 == 0:
         raise arity_error("mset")
     store = node.store
@@ -204,6 +214,7 @@ def do_mset(node: Any, words: Words) -> Any:
 
 
 def do_msetnx(node: Any, words: Words) -> int:
+    """`MSETNX key value ...`: sets strings if none of the keys exists."""
     if len(words) % 2 == 0:
         raise arity_error("msetnx")
     store = node.store
@@ -215,6 +226,7 @@ def do_msetnx(node: Any, words: Words) -> int:
 
 
 def do_append(node: Any, words: Words) -> int:
+    """`APPEND key value`: appends to a string."""
     store, key = node.store, words[1]
     old = _old(store, key)
     if old is None:
@@ -237,6 +249,7 @@ def _check_size(size: int) -> None:
 
 
 def do_strlen(node: Any, words: Words) -> int:
+    """`STRLEN key`: counts the bytes of a string."""
     value = node.store.find(words[1])
     if value is None:
         return 0
@@ -245,6 +258,7 @@ def do_strlen(node: Any, words: Words) -> int:
 
 
 def do_getrange(node: Any, words: Words) -> str:
+    """`GETRANGE key start end`: returns some bytes of a string."""
     start, end = integer(words[2]), integer(words[3])
     value = node.store.find(words[1])
     data = b"" if value is None else raw(shown(value))
@@ -257,6 +271,7 @@ def do_getrange(node: Any, words: Words) -> str:
 
 
 def do_setrange(node: Any, words: Words) -> int:
+    """`SETRANGE key offset value`: overwrites bytes of a string."""
     store, key = node.store, words[1]
     offset = integer(words[2])
     if offset < 0:
@@ -274,6 +289,7 @@ def do_setrange(node: Any, words: Words) -> int:
 
 
 def do_incr(node: Any, words: Words) -> int:
+    """`INCR key`: adds one to an integer."""
     store, key = node.store, words[1]
     if key in store.deadlines:
         store.drop_due(key)
@@ -289,14 +305,17 @@ def do_incr(node: Any, words: Words) -> int:
 
 
 def do_decr(node: Any, words: Words) -> int:
+    """`DECR key`: subtracts one from an integer."""
     return _add(node.store, words[1], -1)
 
 
 def do_incrby(node: Any, words: Words) -> int:
+    """`INCRBY key increment`: adds to an integer."""
     return _add(node.store, words[1], integer(words[2]))
 
 
 def do_decrby(node: Any, words: Words) -> int:
+    """`DECRBY key decrement`: subtracts from an integer."""
     amount = integer(words[2])
     if amount == INT64_MIN:
         raise CommandError("decrement would overflow")
@@ -313,6 +332,7 @@ def _add(store: Any, key: str, amount: int) -> int:
 
 
 def do_incrbyfloat(node: Any, words: Words) -> str:
+    """`INCRBYFLOAT key increment`: adds to a number."""
     store, key = node.store, words[1]
     old = _old(store, key)
     value = longdouble.add("0" if old is None else old, words[2])

@@ -95,6 +95,7 @@ def _entries(words: Words, depth: int) -> TreeNode:
 
 
 def do_tget(node: Any, words: Words) -> Any:
+    """`TGET path [attribute]`: returns attributes of a tree node."""
     names = _names(words[1])
     if not names:
         if len(words) > 2:
@@ -111,6 +112,7 @@ def do_tget(node: Any, words: Words) -> Any:
 
 
 def do_tset(node: Any, words: Words) -> bool:
+    """`TSET path attribute value ...`: sets attributes of a tree node."""
     names = _names(words[1])
     if not names:
         raise CommandError(ROOT)
@@ -123,6 +125,7 @@ def do_tset(node: Any, words: Words) -> bool:
 
 
 def do_tls(node: Any, words: Words) -> list[str]:
+    """`TLS [path]`: lists the children of a tree node."""
     names = _names(words[1]) if len(words) > 1 else []
     if names:
         return [k for k, v in _node(node.store, names).items() if isinstance(v, dict)]
@@ -131,6 +134,7 @@ def do_tls(node: Any, words: Words) -> list[str]:
 
 
 def do_tmk(node: Any, words: Words) -> bool:
+    """`TMK path [attribute value ...]`: makes a tree node."""
     names = _names(words[1])
     store = node.store
     if not names:
@@ -151,6 +155,7 @@ def do_tmk(node: Any, words: Words) -> bool:
 
 
 def do_trm(node: Any, words: Words) -> bool:
+    """`TRM path [attribute ...]`: removes a tree node or attributes of it."""
     names = _names(words[1])
     store = node.store
     if not names:

@@ -154,26 +154,32 @@ _BOUNDS: Final[dict[str, tuple[Any, Any]]] = {
 
 
 def do_zrange(node: Any, words: Words) -> Any:
+    """ZRANGE: returns a range."""
     return _range(node, words, "RANK", backwards=False, modern=True)
 
 
 def do_zrevrange(node: Any, words: Words) -> Any:
+    """`ZREVRANGE key start stop [WITHSCORES]`: range from the highest score."""
     return _range(node, words, "RANK", backwards=True)
 
 
 def do_zrangebyscore(node: Any, words: Words) -> Any:
+    """`ZRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count]`: range by score."""
     return _range(node, words, "SCORE", backwards=False)
 
 
 def do_zrevrangebyscore(node: Any, words: Words) -> Any:
+    """`ZREVRANGEBYSCORE key max min [WITHSCORES] [LIMIT offset count]`: range by score, down."""
     return _range(node, words, "SCORE", backwards=True)
 
 
 def do_zrangebylex(node: Any, words: Words) -> Any:
+    """`ZRANGEBYLEX key min max [LIMIT offset count]`: range by bytes."""
     return _range(node, words, "LEX", backwards=False)
 
 
 def do_zrevrangebylex(node: Any, words: Words) -> Any:
+    """`ZREVRANGEBYLEX key max min [LIMIT offset count]`: range by bytes, down."""
     return _range(node, words, "LEX", backwards=True)
 
 
@@ -188,10 +194,12 @@ def _count(node: Any, words: Words, by: str) -> int:
 
 
 def do_zcount(node: Any, words: Words) -> int:
+    """`ZCOUNT key min max`: counts the members in a range of scores."""
     return _count(node, words, "SCORE")
 
 
 def do_zlexcount(node: Any, words: Words) -> int:
+    """`ZLEXCOUNT key min max`: counts the members in a lexical range."""
     return _count(node, words, "LEX")
 
 
@@ -205,6 +213,7 @@ def _remove(store: Any, key: str, value: SortedSet, start: int, stop: int) -> in
 
 
 def do_zremrangebyrank(node: Any, words: Words) -> int:
+    """`ZREMRANGEBYRANK key start stop`: removes a range of places."""
     first, last = integer(words[2]), integer(words[3])
     value = zset(node.store.find_for_write(words[1]))
     if value is None:
@@ -222,10 +231,12 @@ def _remove_by(node: Any, words: Words, by: str) -> int:
 
 
 def do_zremrangebyscore(node: Any, words: Words) -> int:
+    """`ZREMRANGEBYSCORE key min max`: removes a range of scores."""
     return _remove_by(node, words, "SCORE")
 
 
 def do_zremrangebylex(node: Any, words: Words) -> int:
+    """`ZREMRANGEBYLEX key min max`: removes a lexical range."""
     return _remove_by(node, words, "LEX")
 
 

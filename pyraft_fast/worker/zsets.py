@@ -36,6 +36,7 @@ def zset(value: Any) -> SortedSet | None:
 
 
 def do_zadd(node: Any, words: Words) -> Any:
+    """`ZADD key [NX|XX] [GT|LT] [CH] [INCR] score member ...`: adds members."""
     store, key = node.store, words[1]
     if len(words) != 4:
         return _zadd_with_options(store, words)
@@ -100,6 +101,7 @@ def _allowed(options: set[str], old: float | None, score: float) -> bool:
 
 
 def do_zincrby(node: Any, words: Words) -> float:
+    """`ZINCRBY key increment member`: adds to a score."""
     store, key, member = node.store, words[1], words[3]
     amount = number(words[2])
     value = zset(store.find_for_write(key)) or SortedSet()
@@ -112,6 +114,7 @@ def do_zincrby(node: Any, words: Words) -> float:
 
 
 def do_zrem(node: Any, words: Words) -> int:
+    """`ZREM key member ...`: removes members."""
     store = node.store
     value = zset(store.find_for_write(words[1]))
     if value is None:
@@ -123,36 +126,43 @@ def do_zrem(node: Any, words: Words) -> int:
 
 
 def do_zscore(node: Any, words: Words) -> float | None:
+    """`ZSCORE key member`: returns a score."""
     value = zset(node.store.find(words[1]))
     return None if value is None else value.score(words[2])
 
 
 def do_zmscore(node: Any, words: Words) -> list[float | None]:
+    """`ZMSCORE key member ...`: returns scores."""
     value = zset(node.store.find(words[1])) or SortedSet()
     return [value.score(member) for member in words[2:]]
 
 
 def do_zcard(node: Any, words: Words) -> int:
+    """`ZCARD key`: counts the members."""
     value = zset(node.store.find(words[1]))
     return 0 if value is None else len(value)
 
 
 def do_zrank(node: Any, words: Words) -> int | None:
+    """`ZRANK key member`: place from the lowest score."""
     value = zset(node.store.find(words[1]))
     return None if value is None else value.rank(words[2])
 
 
 def do_zrevrank(node: Any, words: Words) -> int | None:
+    """`ZREVRANK key member`: place from the highest score."""
     value = zset(node.store.find(words[1]))
     rank = None if value is None else value.rank(words[2])
     return None if value is None or rank is None else len(value) - 1 - rank
 
 
 def do_zpopmin(node: Any, words: Words) -> Any:
+    """`ZPOPMIN key [count]`: removes the members with the lowest scores."""
     return _pop(node.store, words, 0)
 
 
 def do_zpopmax(node: Any, words: Words) -> Any:
+    """`ZPOPMAX key [count]`: removes the members with the highest scores."""
     return _pop(node.store, words, -1)
 
 
@@ -175,6 +185,7 @@ def _pop(store: Any, words: Words, place: int) -> Any:
 
 
 def do_zrandmember(node: Any, words: Words) -> Any:
+    """`ZRANDMEMBER key [count] [WITHSCORES]`: returns random members."""
     if len(words) > 4 or (len(words) == 4 and option(words[3]) != "WITHSCORES"):
         raise syntax_error()
     count = integer(words[2]) if len(words) > 2 else 1
@@ -192,6 +203,7 @@ def do_zrandmember(node: Any, words: Words) -> Any:
 
 
 def do_zscan(node: Any, words: Words) -> list[Any]:
+    """`ZSCAN key cursor [MATCH pattern] [COUNT count]`: walks through members."""
     store = node.store
     cursor = read_cursor(words[2])
     value = zset(store.find(words[1]))

@@ -361,3 +361,15 @@ def test_random_picks_have_the_shape_of_redis(redis_client: Any, name: str) -> N
             assert set(mine) <= set("abcdef")
             if int(count[0]) > 0:
                 assert len(set(mine)) == len(mine)
+
+
+def test_limits_and_key_places_are_those_of_redis(redis_client: Any) -> None:
+    theirs = redis_client.execute_command("COMMAND")
+    known = [row for row in FakeNode().run("command") if row[0] in theirs]
+    assert len(known) > 110
+    for name, arity, _, first, last, step, *_ in known:
+        twin = theirs[name]
+        assert abs(arity) == abs(twin["arity"]), name
+        if name != "object":  # whose keys Redis tells for each of its subcommands
+            places = twin["first_key_pos"], twin["last_key_pos"], twin["step_count"]
+            assert (first, last, step) == places, name
