@@ -50,6 +50,7 @@ class Settings:
             "folder": self.folder,
             "ensemble": [list(pair) for pair in self.ensemble],
             "overwrite_peer": self.overwrite_peer,
+            "load": bool(self.load),
             "fsync": self.fsync,
             "heartbeat_ms": self.heartbeat_ms,
             "election_ms_min": self.election_ms_min,
