@@ -283,6 +283,56 @@ def test_a_failed_write_is_taken_back_and_may_be_repeated():
         driver.open()
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_nothing_of_a_failed_write_mixes_with_the_next(seed):
+    disk = FakeDisk(seed)
+    driver = opened(disk)
+    fill(driver, 5)
+    disk.fail("pwrite", error=errno.ENOSPC)
+    with pytest.raises(StorageError):
+        driver.wal.append(HardState(1, NID, 0), [record(6, 1, b"never" * 400)])
+    driver.append(HardState(1, NID, 0), [record(6, 1, b"other" * 200)], 6)
+    disk.reboot()
+    driver.open()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_segment_whose_name_was_not_durable_is_after_the_next_start(seed):
+    """The process ends between giving a name and syncing the folder; the machine goes on."""
+    disk = FakeDisk(seed)
+    driver = opened(disk)
+    fill(driver, 5)
+    disk.fail("fsync_dir")
+    with pytest.raises(StorageError):
+        driver.append(HardState(1, NID, 0), [record(6, 1, b"z" * 9000)], 6)
+    driver.open()
+    fill(driver, 5)
+    disk.reboot()
+    driver.open()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_power_lost_while_a_killed_process_recovers(seed):
+    """The system has all that was written, the disk has not; recovery must not claim too much."""
+    at = 0
+    finished = False
+    while not finished:
+        at += 1
+        disk = FakeDisk(seed * 100 + at)
+        driver = opened(disk)
+        fill(driver, 3)
+        for index in range(4, 8):
+            driver.append(HardState(1, "", 0), [record(index, 1, b"q" * 700)], index)
+        disk.crash_at = disk.steps + at
+        try:
+            driver.open()
+            finished = True
+        except PowerLoss:
+            disk.reboot()
+            driver.open()
+    assert at > 3
+
+
 def test_a_write_that_cannot_be_taken_back_ends_the_log():
     disk = FakeDisk(4)
     driver = opened(disk)
