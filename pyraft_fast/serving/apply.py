@@ -205,13 +205,13 @@ class Applier:
 
     def _config(self, payload: bytes) -> None:
         self._take_membership(payload)
+        self.sessions.keep(member.incarnation for member in self.members.members)
         self._membership_changed()
 
     def _take_membership(self, payload: bytes) -> None:
         self.membership = payload
         self.members = read_members(payload)
-        present = [member.incarnation for member in self.members.members]
-        self.sessions.keep(present, self.members.removed)
+        self.sessions.bar(self.members.removed)
 
     # Snapshots
 
@@ -257,7 +257,7 @@ class Applier:
         """The head of a snapshot of the data as it is now."""
         store = self._host.store
         return Meta(
-            cluster=cluster,
+            cluster=self.members.cluster or cluster,
             index=self.index,
             term=self.term,
             time_ms=self.time_ms,

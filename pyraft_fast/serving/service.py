@@ -109,6 +109,8 @@ class Service:
     def start(self, listener: socket.socket) -> None:
         """Start consensus; clients are let in when it is ready and the data is loaded."""
         self._listener = listener
+        with self.host.data_lock:
+            self.host.store.clear()  # the log and its snapshots alone say what the data is
         self._start_consensus()
 
     def _start_consensus(self) -> None:

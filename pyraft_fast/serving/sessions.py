@@ -50,10 +50,13 @@ class Sessions:
         known_start, last = self._known.get(origin, (-1, 0))
         return last if start == known_start else 0
 
-    def keep(self, incarnations: Iterable[int], removed: Iterable[int] = ()) -> None:
-        """Forget the sessions of who is no member; nothing of who was removed counts any more."""
-        stay = set(incarnations)
+    def bar(self, removed: Iterable[int]) -> None:
+        """From now on nothing of these incarnations takes effect: they were removed."""
         self._removed = frozenset(removed)
+
+    def keep(self, incarnations: Iterable[int]) -> None:
+        """Forget the sessions of who is no member."""
+        stay = set(incarnations)
         self._known = {origin: pair for origin, pair in self._known.items() if origin in stay}
 
     def replace(self, known: Mapping[int, tuple[int, int]]) -> None:

@@ -39,7 +39,8 @@ def test_sessions_of_members_that_left_are_forgotten() -> None:
     sessions = Sessions()
     sessions.judge(1, 1, 1)
     sessions.judge(2, 1, 1)
-    sessions.keep([2, 3], removed=[1])
+    sessions.keep([2, 3])
+    sessions.bar([1])
     assert sessions.copy() == {2: (1, 1)}
     assert sessions.judge(1, 1, 1) == STALE
     assert sessions.judge(1, 9, 1) == STALE

@@ -1,0 +1,243 @@
+"""Starting, snapshots, expiry, callbacks and stopping of an engine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyraft_fast import _entry
+from pyraft_fast.errors import StartError, StorageError
+from pyraft_fast.serving import startup
+from pyraft_fast.serving.treaty import RoleFact
+from pyraft_fast.storage.snapshot import read_items, read_meta
+from tests.serving.fake import FakeLog, FakeNode, running
+
+
+def eventually(condition: Any) -> None:
+    deadline = threading.Event()
+    for _ in range(2000):
+        if condition():
+            return
+        deadline.wait(0.005)
+    raise AssertionError("not within 10 s")
+
+
+def test_a_folder_is_used_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup.lock_folder, "__defaults__", (0.0,))
+    with running(tmp_path):
+        with pytest.raises(StartError, match=f"{tmp_path}.*process {os.getpid()}"):
+            FakeNode(tmp_path).engine.start()
+    with running(tmp_path):
+        pass
+
+
+def test_unusable_folders_and_ports_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StartError, match="file/data"):
+        FakeNode(tmp_path / "file" / "data").engine.start()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        node = FakeNode(tmp_path / "n", port=port)
+        with pytest.raises(StartError, match=f"port {port} .*in use"):
+            node.engine.start()
+    with running(tmp_path / "n"):
+        pass
+
+
+def test_start_and_stop_may_be_repeated(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    for number in range(3):
+        node.engine.start()
+        node.engine.start()
+        assert node.engine.submit(["INCR", "n"]).get(5) == number + 1
+        node.engine.stop()
+        node.engine.stop()
+        assert not node.engine.running
+        assert node.engine.join(1)
+
+
+def test_callbacks_run_in_order_after_the_change(tmp_path: Path) -> None:
+    log = FakeLog()
+    node = FakeNode(tmp_path, log)
+    states: list[str] = []
+    node.on_leader = lambda: states.append(node.engine.role)  # type: ignore[attr-defined]
+    node.engine.start()
+    eventually(lambda: "on_ready" in node.events)
+    assert node.events[0] == "on_start"
+    node.in_loop(lambda: node.consensus().events.role(RoleFact("follower", 2, "2", "h:1", True)))
+    node.in_loop(lambda: node.consensus().events.role(RoleFact("candidate", 3, "", "", False)))
+    node.engine.stop()
+    assert states == ["leader"]
+    assert node.events == [
+        "on_start", "on_ready", "on_leader_lost", "on_follower", "on_candidate", "on_shutdown",
+    ]  # fmt: skip
+
+
+def test_a_failing_callback_harms_nobody(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+
+    def fail() -> None:
+        raise ValueError("callback")
+
+    node.on_leader = fail  # type: ignore[attr-defined]
+    node.engine.start()
+    try:
+        eventually(lambda: "on_ready" in node.events)
+        assert node.engine.submit(["SET", "k", "v"]).get(5) is True
+    finally:
+        node.engine.stop()
+    assert node.events[-1] == "on_shutdown"
+
+
+def test_checkpoint_writes_what_is_applied(tmp_path: Path) -> None:
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        client.ask("SET k v", "RPUSH list a b", "PEXPIRE k 100000", "SADD s x")
+        path = node.engine.checkpoint().get(20)
+        meta = read_meta(path)
+        assert meta.index == len(log.records) == node.engine.snapshot_index
+        assert meta.cluster == 9
+        assert meta.sessions == node.engine._service.applier.sessions.copy()
+        assert {item.key: item.deadline_ms for item in read_items(path)} == {
+            "k": log.time_ms + 100_000, "list": None, "s": None,
+        }  # fmt: skip
+        eventually(lambda: log.snapshots == [(path, meta.index, 1)])
+        copy = str(tmp_path / "copy.dat")
+        client.ask("SET more 1")
+        assert node.engine.checkpoint(copy).get(20) == copy
+        assert read_meta(copy).index == meta.index + 1
+        assert client.ask("CHECKPOINT") is not None
+        eventually(lambda: "on_snapshot" in node.events)
+
+
+def test_snapshots_come_by_themselves(tmp_path: Path) -> None:
+    log = FakeLog()
+    with running(tmp_path, log, log_max=50) as node, node.client() as client:
+        for _ in range(4):
+            client.ask(*["INCR n"] * 30)
+        eventually(lambda: log.snapshots)
+        assert log.snapshots[0][1] < len(log.records) + 1
+
+
+def test_a_snapshot_that_fails_says_why_and_is_not_the_end(tmp_path: Path) -> None:
+    log = FakeLog()
+    node = FakeNode(tmp_path, log)
+
+    def put(host: Any, words: Any) -> bool:
+        host.data["odd one"] = {1, 2, 3}
+        return True
+
+    node.worker.handler["put"] = [put, "we", 0, 0]
+    node.engine.start()
+    try:
+        node.engine.submit(["PUT"]).get(5)
+        with pytest.raises(StorageError, match="odd one"):
+            node.engine.checkpoint().get(20)
+        assert log.snapshots == []
+        node.engine.submit(["DEL", "odd one"]).get(5)
+        assert read_meta(node.engine.checkpoint().get(20)).keys == 0
+    finally:
+        node.engine.stop()
+
+
+def test_a_node_starts_from_its_snapshot_and_the_log_behind_it(tmp_path: Path) -> None:
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        client.ask("SET k v", "INCR n")
+        log.snapshot_path = node.engine.checkpoint().get(20)
+        log.snapshot_index = node.engine.snapshot_index
+        client.ask("INCR n")
+    with running(tmp_path, log) as node, node.client() as client:
+        assert client.ask("GET k", "GET n", "INCR n") == ["v", "2", 3]
+
+
+def test_an_installed_snapshot_replaces_the_data(tmp_path: Path) -> None:
+    log = FakeLog()
+    with running(tmp_path / "a", log) as node, node.client() as client:
+        client.ask(*[f"SET key:{number} {number}" for number in range(3000)])
+        path = node.engine.checkpoint().get(20)
+        index = node.engine.applied_index
+    other = FakeLog()
+    other.records = []
+    other.starts = log.starts
+    with running(tmp_path / "b", other) as node, node.client() as client:
+        assert not node.data
+
+        def install() -> None:
+            other.records = list(log.records)
+            payload = _entry.packb([path, index, 1])
+            consensus = node.consensus()
+            consensus.queue.append(
+                _entry.seal(_entry.KIND_SNAPSHOT, index, 1, 0, 0, 0, 0, 0, payload)
+            )
+            consensus.published = index
+            consensus.tell()
+
+        node.in_loop(install)
+        eventually(lambda: node.engine.applied_index == index)
+        assert client.ask("GET key:2999", "SET more 1", "DBSIZE") == ["2999", "OK", 3001]
+
+
+def test_keys_end_through_the_log_on_an_idle_leader(tmp_path: Path) -> None:
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        client.ask("SET k v PX 1000", "SET other v")
+        before = len(log.records)
+        log.time_ms += 2000
+        eventually(lambda: "k" not in node.data)
+        assert len(log.records) == before + 1
+        assert client.ask("GET other") == "v"
+
+
+def test_reads_hide_what_is_over_before_the_log_removes_it(tmp_path: Path) -> None:
+    log = FakeLog()
+    log.role = RoleFact("follower", 1, "2", "127.0.0.1:2", True)
+    with running(tmp_path, log) as node, node.client() as client:
+        assert client.ask("SET k v PX 1000", "GET k") == ["OK", "v"]
+        log.time_ms += 2000
+        assert client.ask("GET k", "EXISTS k") == [None, 0]
+        assert "k" in node.data
+
+
+def test_stopping_answers_everybody(tmp_path: Path) -> None:
+    log = FakeLog()
+    log.commit = False
+    with running(tmp_path, log) as node, node.client() as client:
+        client.send("SET k 1", "GET k")
+        future = node.engine.submit(["SET", "k", "2"])
+        while len(log.kept) < 1:
+            node.in_loop(lambda: None)
+        node.engine.stop()
+        assert client.reply().startswith("-UNCERTAIN")
+        assert client.reply().startswith("-TRYAGAIN")
+        assert client.ended()
+        assert isinstance(future.value, Exception)
+
+
+def test_random_numbers_depend_on_the_place_in_the_log_alone(tmp_path: Path) -> None:
+    rolls: list[list[float]] = []
+    for name in ("a", "b"):
+        drawn: list[float] = []
+        node = FakeNode(tmp_path / name)
+
+        def roll(host: Any, words: Any, drawn: list[float] = drawn) -> bool:
+            drawn.append(host.random.random())
+            drawn.append(host.random.random())
+            return True
+
+        node.worker.handler["roll"] = [roll, "we", 0, 0]
+        node.engine.start()
+        with node.client() as client:
+            client.ask("ROLL", "ROLL", "RANDOMKEY", "SRANDMEMBER s", "ROLL")
+            client.ask("ROLL")
+        node.engine.stop()
+        rolls.append(drawn)
+    assert rolls[0] == rolls[1]
+    assert len(set(rolls[0])) == 8
