@@ -121,7 +121,7 @@ def serve(worker: Any, node: Any, sock: socket.socket) -> None:
                 return
             if isinstance(words, str):  # an inline command of a protocol written for pyraft
                 words = words.split()
-            if not words:
+            if not words or words == [""]:
                 continue
             reply = _answer(worker, node, words)
             if not (isinstance(reply, dict) and any(name in reply for name in _CONTROL)):

@@ -142,7 +142,14 @@ def glob(pattern: str) -> Callable[[Any], bool]:
     if pattern == "*":
         return lambda word: True
     matches = re.compile(_translate(byte_text(pattern)), re.DOTALL).fullmatch
-    return lambda word: matches(byte_text(word if isinstance(word, str) else str(word))) is not None
+
+    def test(word: Any) -> bool:
+        subject = byte_text(word if isinstance(word, str) else str(word))
+        if not subject:  # in Redis an empty word fits the empty pattern and a lone `*` only
+            return not pattern
+        return matches(subject) is not None
+
+    return test
 
 
 def _translate(pattern: str) -> str:
@@ -173,6 +180,11 @@ def _translate(pattern: str) -> str:
     return first + "".join(stars) + ".*" + last
 
 
+def _signed(char: str) -> int:
+    """The byte as C's signed `char`, which is how Redis compares the ends of a range."""
+    return ord(char) - 256 if ord(char) > 127 else ord(char)
+
+
 def _translate_class(pattern: str, at: int) -> tuple[str, int]:
     """Translate what follows a `[` at `at`; returns it and the place behind it."""
     negated = pattern[at : at + 1] == "^"
@@ -183,8 +195,8 @@ def _translate_class(pattern: str, at: int) -> tuple[str, int]:
             chars.add(ord(pattern[at + 1]))
             at += 2
         elif at + 2 < len(pattern) and pattern[at + 1] == "-":
-            low, high = sorted((ord(pattern[at]), ord(pattern[at + 2])))
-            chars.update(range(low, high + 1))
+            low, high = sorted((_signed(pattern[at]), _signed(pattern[at + 2])))
+            chars.update(code & 0xFF for code in range(low, high + 1))
             at += 3
         else:
             chars.add(ord(pattern[at]))

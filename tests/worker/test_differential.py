@@ -373,3 +373,66 @@ def test_limits_and_key_places_are_those_of_redis(redis_client: Any) -> None:
         if name != "object":  # whose keys Redis tells for each of its subcommands
             places = twin["first_key_pos"], twin["last_key_pos"], twin["step_count"]
             assert (first, last, step) == places, name
+
+
+def test_float_sums_are_those_of_redis_digit_by_digit(redis_client: Any) -> None:
+    """Redis adds 80 bit long doubles and prints 17 digits; ours are exact integers."""
+    dice, node = random.Random(5), FakeNode()
+    redis_client.flushall()
+    for turn in range(600):
+        digits = dice.choice([1, 3, 9, 17, 25])
+        word = f"{dice.uniform(-1, 1) * 10 ** dice.randint(-12, 17):.{digits}f}"
+        if turn % 7 == 0:
+            word = f"{dice.uniform(-9, 9):.17g}e{dice.randint(-20, 25)}"
+        for command in (["incrbyfloat", f"k{turn % 9}", word], ["hincrbyfloat", "h", "f", word]):
+            assert ours(node, command) == of_redis(redis_client, command), (turn, command)
+
+
+def test_patterns_match_what_redis_matches(redis_client: Any) -> None:
+    dice, node = random.Random(6), FakeNode()
+    redis_client.flushall()
+    keys = ["".join(dice.choices("ab-]^\\*\u00e9", k=dice.randint(0, 4))) for _ in range(150)]
+    for command in (["mset", *[word for key in keys for word in (key, "v")]],):
+        assert ours(node, command) == plain(of_redis(redis_client, command))
+    for _ in range(1500):
+        pattern = "".join(dice.choices("ab*?[]^-\\\u00e9", k=dice.randint(0, 7)))
+        command = ["keys", pattern]
+        theirs = compared(command, of_redis(redis_client, command))
+        assert compared(command, ours(node, command)) == theirs, pattern
+
+
+def test_scores_are_read_as_redis_reads_them(redis_client: Any) -> None:
+    dice, node = random.Random(7), FakeNode()
+    redis_client.flushall()
+    words = [
+        "1",
+        "+1",
+        "-0",
+        "1e5",
+        "1E-3",
+        ".5",
+        "5.",
+        "0x1F",
+        "0x.8p1",
+        "infinity",
+        "+inf",
+        "nan",
+    ]
+    words += [
+        "1e400",
+        "1e-400",
+        "-1e400",
+        "",
+        " 1",
+        "1 ",
+        "1_000",
+        "1e",
+        "e1",
+        "--1",
+        "\u0661",
+        "i",
+    ]
+    for word in words + ["".join(dice.choices("0159.e-+xp_ ", k=5)) for _ in range(800)]:
+        for command in (["zadd", "z", word, "m"], ["zscore", "z", "m"], ["zcount", "z", word, "9"]):
+            theirs = compared(command, of_redis(redis_client, command))
+            assert compared(command, ours(node, command)) == theirs, command
