@@ -14,7 +14,8 @@ cdef struct Out:
     Py_ssize_t room  # bytes that `data` has
     Py_ssize_t limit  # bytes that `used` may have in the end; `SLACK` more while encoding
     bint is_command  # place[0] is the number of a word
-    Py_ssize_t place[NESTING_MAX + 1]  # where we are, for messages: item n, or ~n for a dict's entry
+    # where we are, for messages, by depth: item n of a list, or ~n for entry n of a dict
+    Py_ssize_t place[NESTING_MAX + 1]
 
 
 cdef int too_large() except -1:
@@ -204,6 +205,7 @@ cdef int pack_sequence(Out* out, object items, int depth) except -1:
     """`items` is a list or tuple; depth counts the containers around it."""
     cdef Py_ssize_t count = PySequence_Fast_GET_SIZE(items)
     cdef Py_ssize_t number
+    cdef object item
     if depth >= NESTING_MAX:
         return refuse(out, depth, f"values nested deeper than {NESTING_MAX}")
     put_length(out, count, 0x90, 0xDC)
@@ -212,7 +214,8 @@ cdef int pack_sequence(Out* out, object items, int depth) except -1:
         # iterating a list-like item runs code of its class, which may shorten this very list
         if number >= PySequence_Fast_GET_SIZE(items):
             break
-        pack(out, <object> PySequence_Fast_GET_ITEM(items, number), depth + 1)
+        item = <object> PySequence_Fast_GET_ITEM(items, number)  # held: it may leave the list
+        pack(out, item, depth + 1)
     if PySequence_Fast_GET_SIZE(items) != count:
         return refuse(out, depth, "a list changed while it was encoded")
     return 0
@@ -281,6 +284,7 @@ cdef int pack_command(Out* out, object words, long long offset) except -1:
     cdef Py_ssize_t count
     cdef Py_ssize_t number
     cdef object items = words
+    cdef object item
     if not (PyList_Check(words) or PyTuple_Check(words)):
         items = as_list(words)
         if items is None:
@@ -295,7 +299,8 @@ cdef int pack_command(Out* out, object words, long long offset) except -1:
         out.place[0] = number
         if number >= PySequence_Fast_GET_SIZE(items):
             break
-        pack(out, <object> PySequence_Fast_GET_ITEM(items, number), 0)
+        item = <object> PySequence_Fast_GET_ITEM(items, number)
+        pack(out, item, 0)
     if PySequence_Fast_GET_SIZE(items) != count:
         raise CommandError("the words of a command changed while they were encoded")
     return 0
