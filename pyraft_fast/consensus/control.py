@@ -41,14 +41,13 @@ class Leading(Protocol):
     @property
     def leader_addr(self) -> str: ...
     @property
-    def committed_membership(self) -> Membership | None:
-        """The membership, once its latest change is committed; None while it is not."""
-        ...
-
+    def committed_membership(self) -> Membership: ...
+    @property
+    def commit(self) -> int: ...
     @property
     def membership(self) -> Membership: ...
-    def propose_change(self, op: str, nid: str, addr: str, incarnation: int) -> None: ...
-    def transfer(self, nid: str) -> None: ...
+    def propose_change(self, op: str, nid: str, addr: str, incarnation: int) -> int: ...
+    def begin_transfer(self, nid: str) -> None: ...
     async def changed(self) -> None:
         """Return after the next turn that moved commit, role or membership."""
         ...
@@ -118,7 +117,9 @@ class Control:
             if known.addr != addr:
                 await self._carry_out("address", nid, addr, incarnation)
             else:
-                await self._committed(lambda m: _has(m, nid, incarnation))
+                await self._settled(
+                    lambda: _has(self._member.committed_membership, nid, incarnation)
+                )
         elif known.addr == addr or fields.flag("overwrite"):
             self._member.log(
                 logging.WARNING,
@@ -161,35 +162,39 @@ class Control:
             raise MembershipError(
                 f"node {nid} does not answer at {addr}; start it first, with -e naming a member"
             ) from error
-        await self._committed(lambda m: _has(m, nid, answer.incarnation))
+        await self._settled(
+            lambda: _has(self._member.committed_membership, nid, answer.incarnation)
+        )
 
     async def _transfer(self, nid: str) -> dict[str, object]:
-        member = self._member
-        member.transfer(nid)
-
-        async def moved() -> None:
-            while member.is_leader or not member.leader_nid:
-                await member.changed()
-
+        self._member.begin_transfer(nid)
         try:
-            await asyncio.wait_for(moved(), TRANSFER_SECONDS_MAX)
+            await asyncio.wait_for(self._moved(), TRANSFER_SECONDS_MAX)
         except asyncio.TimeoutError as error:
             raise TryAgain("the leadership was not taken over in time") from error
         return {}
 
-    async def _carry_out(self, op: str, nid: str, addr: str, incarnation: int) -> None:
-        self._member.propose_change(op, nid, addr, incarnation)
-        await self._committed(lambda _: True)
+    async def _moved(self) -> None:
+        while self._member.is_leader or not self._member.leader_nid:
+            await self._member.changed()
 
-    async def _committed(self, holds: Callable[[Membership], bool]) -> None:
-        """Wait until the latest membership is committed and `holds` is true of it."""
+    async def hand_over(self) -> None:
+        """Give the leadership to the most caught-up voter, if there is another. Raises."""
+        if len(self._member.membership.voters) > 1:
+            self._member.begin_transfer("")
+            await self._moved()
+
+    async def _carry_out(self, op: str, nid: str, addr: str, incarnation: int) -> None:
+        member = self._member
+        index = member.propose_change(op, nid, addr, incarnation)
+        await self._settled(lambda: member.commit >= index)
+
+    async def _settled(self, is_so: Callable[[], bool]) -> None:
+        """Wait until `is_so`, which a committed entry brings about. Raises TryAgain."""
         member = self._member
 
         async def settled() -> None:
-            while True:
-                membership = member.committed_membership
-                if membership is not None and holds(membership):
-                    return
+            while not is_so():
                 if not member.is_leader:
                     raise TryAgain("the leadership moved; the change may still come to pass")
                 await member.changed()

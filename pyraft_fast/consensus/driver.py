@@ -33,16 +33,18 @@ from pyraft_fast.consensus.wire import (
     encode_forward,
     encode_message,
 )
-from pyraft_fast.core import messages
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import Membership
-from pyraft_fast.core.messages import Message
+from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import HardState, SnapshotState, SoftState, Work
 from pyraft_fast.errors import ProtocolError, StorageError
 
 TICK_SECONDS: Final = TICK_MS / 1000
 RESEND_SECONDS: Final = 0.05  # after a batch of ours found no leader that takes it
+TAIL_ENTRIES: Final = 1000  # batches kept behind a snapshot in any case
+TAIL_ENTRIES_MAX: Final = 20_000  # and for live peers that need them
+ALIVE_SECONDS: Final = 5.0
 SLOW_TICKS: Final = 100  # housekeeping: snapshot transfers that stand still
 
 
@@ -101,6 +103,7 @@ class Driver:
         )
         self.heard: dict[str, float] = {}  # when each peer's last frame came, loop time
         self._turn_due = False
+        self._followed: tuple[Membership, Membership] | None = None
         self._soft: SoftState | None = None
         self._told: tuple[str, int, str, str, bool] | None = None
         self._resend_timer: asyncio.TimerHandle | None = None
@@ -172,7 +175,7 @@ class Driver:
 
     def pump(self) -> None:
         """The ring's reader made room."""
-        self.publisher.pump(self.raft.commit, self)
+        self.publisher.pump(self.raft.log.commit, self)
 
     def link_up(self, nid: str) -> None:
         """A link opened: go on with what it is for."""
@@ -191,7 +194,7 @@ class Driver:
             member = self.raft.membership.get(nid)
             me = self._host.identity
             removed = Message(
-                messages.REMOVED,
+                MessageKind.REMOVED,
                 nid,
                 me.nid,
                 self.raft.term,
@@ -217,7 +220,7 @@ class Driver:
         elif frame.type == FrameType.FORWARD_REFUSED:
             self._resend_later()
         elif frame.type == FrameType.SNAPSHOT_OFFER:
-            self.receiver.offered(caller.nid, frame.header, self.raft.commit)
+            self.receiver.offered(caller.nid, frame.header, self.raft.log.commit)
         elif frame.type == FrameType.SNAPSHOT_ACK:
             self.sender.acknowledged(caller.nid, frame.header)
         elif frame.type == FrameType.SNAPSHOT_CHUNK:
@@ -245,7 +248,7 @@ class Driver:
         self._send(work.send_now)
         if work.needs_disk:
             self._write(work)
-        if work.membership is not None:
+        if self._is_followed_late():
             self._follow()
         if work.role_change is not None or work.membership is not None:
             self._tell(work.role_change)
@@ -294,15 +297,25 @@ class Driver:
     def _follow(self) -> None:
         """Keep links to all members and to members this node does not know of yet."""
         me = self._host.identity
-        membership = self.raft.membership
-        targets = {m.nid: Target(m.nid, m.addr, m.incarnation) for m in membership.members}
+        membership, certain = self.raft.membership, self.raft.committed_membership
+        self._followed = (membership, certain)
+        members = (*certain.members, *membership.members)  # who leaves is told so before
+        targets = {m.nid: Target(m.nid, m.addr, m.incarnation) for m in members}
         for nid, caller in self._server.callers().items():
-            if caller.incarnation in membership.removed:
+            if caller.incarnation in certain.removed:
                 self._server.drop(nid)
             elif nid not in targets:
                 targets[nid] = Target(nid, caller.addr, caller.incarnation)
         targets.pop(me.nid, None)
         self._links.follow(targets.values())
+
+    def _is_followed_late(self) -> bool:
+        followed = self._followed
+        return (
+            followed is None
+            or followed[0] is not self.raft.membership
+            or followed[1] is not self.raft.committed_membership
+        )
 
     def _tell(self, soft: SoftState | None) -> None:
         """Tell the serving side its part, and when pending batches must be sent again."""
@@ -311,12 +324,7 @@ class Driver:
         if now is None:
             return
         membership = self.raft.membership
-        leader = membership.get(now.leader)
-        if leader is None:  # a newcomer hears of its leader before it has the members
-            caller = self._server.callers().get(now.leader)
-            addr = "" if caller is None else caller.addr
-        else:
-            addr = leader.addr
+        addr = self.address_of(now.leader)
         told = (now.role, now.term, now.leader, addr, is_complete(membership))
         if told != self._told:
             self._told = told
@@ -328,6 +336,14 @@ class Driver:
         if moved and now.leader and self._reaches(now.leader):
             self._serving.resend()
 
+    def address_of(self, nid: str) -> str:
+        """Where `nid` is, "" if unknown; a newcomer hears of its leader before it has members."""
+        member = self.raft.membership.get(nid)
+        if member is not None:
+            return member.addr
+        caller = self._server.callers().get(nid)
+        return "" if caller is None else caller.addr
+
     def _reaches(self, nid: str) -> bool:
         return nid == self._host.identity.nid or self._links.is_up(nid)
 
@@ -335,22 +351,26 @@ class Driver:
 
     def first_index(self) -> int:
         """Index of the oldest entry that can be read."""
-        return self.raft.log.first_index
+        return self.raft.log.first
 
     def read_entries(self, lo: int, hi: int, bytes_max: int) -> Sequence[Entry]:
         """Entries from `lo`, before `hi`, for publishing."""
-        return self.raft.log.entries(lo, hi, bytes_max)
+        return self.raft.log.read(lo, hi, bytes_max)
 
     def snapshot_place(self) -> SnapshotPlace:
         """The newest snapshot, for a serving side that is behind the log."""
         found = self.snapshot
-        return SnapshotPlace("", 0, 0) if found is None else SnapshotPlace(*found[:3])
+        return (
+            SnapshotPlace("", 0, 0)
+            if found is None
+            else SnapshotPlace(found.path, found.index, found.term)
+        )
 
     def snapshot_taken(self, path: str, index: int, term: int) -> None:
         """The serving side has written a snapshot of everything up to `index`."""
         if self.snapshot is not None and index <= self.snapshot.index:
             return
-        membership = self.raft.log.membership_at(index).encode()
+        membership = _membership_at(self.raft, index).encode()
         self.snapshot = SnapshotFile(path, index, term, self.raft.clock_ms, membership)
         self._host.log(logging.INFO, f"snapshot of index {index} taken: {path}")
         keep_from = self._keep_from(index)
@@ -358,8 +378,15 @@ class Driver:
         self.disk.submit(Call(lambda: self._wal.compact(keep_from), lambda: None))
 
     def _keep_from(self, index: int) -> int:
-        """The first entry to keep: those that live followers still need, within bounds."""
-        return index + 1
+        """The first entry to keep, for peers that are a little behind or get a snapshot now."""
+        lowest = index + 1 - TAIL_ENTRIES
+        now = self._loop.time()
+        for nid, progress in self.raft.progress.items():
+            if now - self.heard.get(nid, 0.0) < ALIVE_SECONDS:
+                lowest = min(lowest, progress.match + 1)
+        lowest = min([lowest, *(at + 1 for at in self.sender.indexes())])
+        stable = self.raft.log.stable + 1
+        return max(1, min(stable, max(lowest, index + 1 - TAIL_ENTRIES_MAX)))
 
     def _send_snapshot(self, nid: str) -> None:
         if self.snapshot is None:
@@ -377,7 +404,7 @@ class Driver:
         self.wake()
 
     def _snapshot_received(self, nid: str, offer: Offer, path: str) -> None:
-        if offer.index <= self.raft.commit:
+        if offer.index <= self.raft.log.commit:
             return
         membership = Membership.decode(offer.membership)
         self.snapshot = SnapshotFile(path, offer.index, offer.term, offer.time_ms, offer.membership)
@@ -385,7 +412,7 @@ class Driver:
         me = self._host.identity
         self.raft.step(
             Message(
-                messages.SNAPSHOT,
+                MessageKind.SNAPSHOT,
                 nid,
                 me.nid,
                 0,
@@ -420,3 +447,12 @@ def is_complete(membership: Membership) -> bool:
     removed since count as if they had voted: a cluster may be made smaller on purpose.
     """
     return len(membership.voters) + len(membership.removed) > membership.bootstrap // 2
+
+
+def _membership_at(raft: Raft, index: int) -> Membership:
+    """The membership in force at `index`, which the log still knows."""
+    found = raft.log.configs[0][1]
+    for place, membership in raft.log.configs:
+        if place <= index:
+            found = membership
+    return found

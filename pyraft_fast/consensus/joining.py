@@ -29,6 +29,7 @@ from pyraft_fast.errors import (
     StartError,
     TryAgain,
 )
+from pyraft_fast.limits import MEMBERS_MAX
 
 PROBE_SECONDS_MAX: Final = 2.0
 JOIN_SECONDS_MAX: Final = 5.0
@@ -184,6 +185,12 @@ class Joiner:
         """What this node tells others that ask it meanwhile."""
         return self._me
 
+    def invite(self, address: str) -> None:
+        """A member of a cluster at `address` wants this node in: ask there too."""
+        entry = ("", address)
+        if entry not in self._ensemble and len(self._ensemble) < MEMBERS_MAX:
+            self._ensemble.append(entry)
+
     async def run(self) -> Join | Found:
         """Return once a cluster accepted this node (Join), or it is this node's to found.
 
@@ -208,10 +215,11 @@ class Joiner:
             await asyncio.sleep(ROUND_SECONDS * self._rng.uniform(0.5, 1.5))
 
     async def _ask_all(self) -> tuple[dict[str, Answer | None], dict[str, str]]:
-        rounds = await asyncio.gather(*(self._ask_entry(*entry) for entry in self._ensemble))
+        entries = list(self._ensemble)  # an invitation may come meanwhile
+        rounds = await asyncio.gather(*(self._ask_entry(*entry) for entry in entries))
         answers: dict[str, Answer | None] = {}
         given: dict[str, str] = {}
-        for (nid, _), heard in zip(self._ensemble, rounds, strict=True):
+        for (nid, _), heard in zip(entries, rounds, strict=True):
             answers.update(heard)
             if nid:
                 given.update(dict.fromkeys(heard, nid))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from pyraft_fast import _entry
 from pyraft_fast.errors import check
@@ -54,7 +55,8 @@ class Source(Protocol):
         ...
 
 
-class SnapshotPlace(NamedTuple):
+@dataclass(frozen=True)
+class SnapshotPlace:
     """A snapshot as the serving side needs it to load it."""
 
     path: str

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from pyraft_fast import _entry
@@ -43,6 +44,7 @@ class Recovered(NamedTuple):
     hard: HardState
     snapshot: SnapshotFile | None
     snapshot_membership: Membership
+    last_term: int
     configs: list[Entry]
     start: int
     notes: list[str]
@@ -85,17 +87,25 @@ def open_log(settings: Settings, found: Found) -> Recovered:
             f"valid snapshot ends at {base[0]}: what lies between is gone. Restore the snapshot, "
             "or clear the folder to have this node start over from the others"
         )
-    configs = recovered.configs
+    configs, last_term = recovered.configs, recovered.last_term
     if snapshot is not None and not _agrees(wal, snapshot):
         hard = HardState(max(hard.term, snapshot.term), hard.vote, snapshot.index)
         wal.reset(snapshot.index, snapshot.term, hard)
-        configs = []
+        configs, last_term = [], snapshot.term
         notes.append(f"the log restarts behind the snapshot of index {snapshot.index}")
     membership = Membership(cluster)
     if snapshot is not None and snapshot.membership:
         membership = Membership.decode(snapshot.membership)
     return Recovered(
-        wal, recovered.identity, hard, snapshot, membership, configs, recovered.start, notes
+        wal,
+        recovered.identity,
+        hard,
+        snapshot,
+        membership,
+        last_term,
+        configs,
+        recovered.start,
+        notes,
     )
 
 
@@ -166,7 +176,8 @@ def _adopt_snapshot(
 ) -> None:
     """Rewrite a snapshot to load, so that it says it is of the new cluster."""
     meta = snapshots.read_meta(snapshot.path)
-    own = meta._replace(
+    own = replace(
+        meta,
         cluster=membership.cluster,
         membership=membership.encode(),
         sessions={},
@@ -177,8 +188,7 @@ def _adopt_snapshot(
         settings.folder, settings.nid, max(int(time.time()), _epoch(snapshot.path) + 1), index
     )
     items = ((item.key, item.code, item.value, item.deadline_ms) for item in _items(snapshot))
-    snapshots.write_snapshot(path, own, items)
-    os.unlink(snapshot.path)
+    snapshots.write_snapshot(path, own, items)  # the old file stays: it may be being loaded
 
 
 def _items(snapshot: SnapshotFile) -> Iterator[snapshots.Item]:

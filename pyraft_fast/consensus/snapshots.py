@@ -14,7 +14,8 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Final
 
 from pyraft_fast import _entry
 from pyraft_fast.consensus.frames import Fields, Frame, FrameType, encode_frame
@@ -28,7 +29,8 @@ SILENCE_SECONDS_MAX: Final = 10.0  # without an acknowledgement a transfer is gi
 OFFSET_MAX: Final = 2**63 - 1
 
 
-class SnapshotFile(NamedTuple):
+@dataclass(frozen=True)
+class SnapshotFile:
     """A finished snapshot on this node's disk; `membership` is encoded."""
 
     path: str
@@ -38,7 +40,8 @@ class SnapshotFile(NamedTuple):
     membership: bytes
 
 
-class Offer(NamedTuple):
+@dataclass(frozen=True)
+class Offer:
     """What identifies a snapshot in transfer; chunks and acknowledgements repeat index and term."""
 
     index: int
@@ -46,6 +49,11 @@ class Offer(NamedTuple):
     time_ms: int
     total_bytes: int
     membership: bytes
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Index and term."""
+        return self.index, self.term
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -103,9 +111,9 @@ class SnapshotSender:
         self._on_end = on_end
         self._transfers: dict[str, _Transfer] = {}
 
-    def is_sending(self, nid: str) -> bool:
-        """True while a transfer to `nid` is under way."""
-        return nid in self._transfers
+    def indexes(self) -> list[int]:
+        """Indexes of the snapshots under way: entries behind them will be needed."""
+        return [transfer.offer.index for transfer in self._transfers.values()]
 
     def start(self, nid: str, snapshot: SnapshotFile) -> None:
         """Begin to send `snapshot` to `nid`, unless a transfer to it is under way.
@@ -158,7 +166,7 @@ class SnapshotSender:
         index, term = fields.number("index"), fields.number("term")
         offset, state = fields.number("offset", OFFSET_MAX), fields.text("state", 16)
         transfer = self._transfers.get(nid)
-        if transfer is None or (index, term) != transfer.offer[:2]:
+        if transfer is None or (index, term) != transfer.offer.place:
             return
         transfer.heard = asyncio.get_running_loop().time()
         if state == "done":
@@ -175,7 +183,7 @@ class SnapshotSender:
 
     def _offer(self, transfer: _Transfer) -> None:
         transfer.acked = -1
-        self._send(transfer.nid, [encode_frame(FrameType.SNAPSHOT_OFFER, transfer.offer._asdict())])
+        self._send(transfer.nid, [encode_frame(FrameType.SNAPSHOT_OFFER, asdict(transfer.offer))])
 
     def _pump(self, transfer: _Transfer) -> None:
         window_end = transfer.acked + CHUNKS_IN_FLIGHT_MAX * SNAPSHOT_CHUNK_BYTES
@@ -271,7 +279,7 @@ class SnapshotReceiver:
         if _entry.crc32c(frame.body) != crc:
             raise ProtocolError("a snapshot chunk does not match its checksum")
         offer = self._offer
-        if offer is not None and key == offer[:2]:
+        if offer is not None and key == offer.place:
             self._work.put_nowait((nid, offer, offset, bytes(frame.body)))
 
     async def _run(self) -> None:

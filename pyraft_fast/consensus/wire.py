@@ -6,7 +6,8 @@ in. Who sent a message is what the link knows, not what the bytes say.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from pyraft_fast import _entry
 from pyraft_fast.consensus.frames import Fields, Frame, FrameType, encode_frame, split_records
@@ -34,7 +35,8 @@ def decode_message(caller: Identity, me: Identity, frame: Frame) -> Message:
     return read_message(frame.header, caller.nid, caller.incarnation, me.nid, entries)
 
 
-class Proposal(NamedTuple):
+@dataclass(frozen=True)
+class Proposal:
     """One batch of a serving process, to become an entry. See the log record's header."""
 
     origin: int

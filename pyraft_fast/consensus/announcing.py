@@ -1,0 +1,107 @@
+"""A node with files comes back, perhaps at another address: it finds the members and tells them.
+
+The log knows the members, but not where they are after a restart of everything (pods that got new
+addresses). So the listed addresses are asked who lives there now, links dial those places, and once
+a leader can be asked, this node's own address is put right in the membership, through the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import Final, Protocol
+
+from pyraft_fast.consensus.control import Control
+from pyraft_fast.consensus.dialing import Unreachable, ask, look_up
+from pyraft_fast.consensus.driver import Driver
+from pyraft_fast.consensus.identity import Identity
+from pyraft_fast.consensus.joining import (
+    JOIN_SECONDS_MAX,
+    PROBE_SECONDS_MAX,
+    ask_leader,
+    read_answer,
+)
+from pyraft_fast.consensus.peers import PeerLinks
+from pyraft_fast.consensus.settings import Settings
+from pyraft_fast.core.work import Role
+from pyraft_fast.errors import (
+    ClusterDown,
+    MembershipError,
+    ProtocolError,
+    RaftException,
+    TryAgain,
+)
+
+AGAIN_SECONDS: Final = 1.0
+
+
+class Announcer(Protocol):
+    """What is needed of the node."""
+
+    @property
+    def identity(self) -> Identity: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def links(self) -> PeerLinks: ...
+    def log(self, level: int, text: str) -> None: ...
+
+
+async def announce(driver: Driver, control: Control, node: Announcer) -> None:
+    """Return when the members know this node at its address, or refuse it for good."""
+    rng = random.Random()
+    while driver.raft.role != Role.REMOVED:
+        me = driver.raft.membership.get(node.identity.nid)
+        if me is not None and me.addr == node.identity.addr and driver.raft.leader:
+            return
+        try:
+            await _find_members(driver, node)
+            if driver.raft.leader or me is None:
+                await _tell_leader(driver, control, node)
+                return
+        except (Unreachable, ProtocolError, TryAgain, ClusterDown) as error:
+            node.log(logging.DEBUG, f"address not announced yet: {error}")
+        except RaftException as error:
+            node.log(logging.ERROR, f"the cluster does not take this node: {error}")
+            return
+        await asyncio.sleep(AGAIN_SECONDS * rng.uniform(0.5, 1.5))
+
+
+async def _tell_leader(driver: Driver, control: Control, node: Announcer) -> None:
+    args: dict[str, object] = {
+        "cluster": node.identity.cluster,
+        "nid": node.identity.nid,
+        "addr": node.identity.addr,
+        "incarnation": node.identity.incarnation,
+        "overwrite": False,
+    }
+    if driver.raft.leader:
+        await control.ask_leader("JOIN", args)
+        return
+    last: RaftException = Unreachable("no listed member answers")
+    for _, address in node.settings.ensemble:
+        try:
+            await ask_leader(address, "JOIN", args, JOIN_SECONDS_MAX)
+            return
+        except (Unreachable, ProtocolError, TryAgain, ClusterDown) as error:
+            last = error
+    raise last
+
+
+async def _find_members(driver: Driver, node: Announcer) -> None:
+    """Ask the listed addresses who lives there, and dial members where they are now."""
+    for _, text in node.settings.ensemble:
+        try:
+            for address in await look_up(text):
+                answer = read_answer(await ask(address, "PROBE", {}, PROBE_SECONDS_MAX))
+                member = driver.raft.membership.get(answer.nid)
+                if (
+                    member is not None
+                    and answer.cluster == node.identity.cluster
+                    and answer.incarnation == member.incarnation
+                    and answer.addr != member.addr
+                ):
+                    node.links.hint(answer.nid, answer.addr)
+        except (Unreachable, ProtocolError, MembershipError, TryAgain):
+            continue
