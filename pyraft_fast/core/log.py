@@ -157,20 +157,30 @@ class RaftLog:
             self._run_starts[0] = index
         return term
 
-    def find_agreement(self, index: int, term: int) -> int:
-        """The highest place, at most `index`, whose entry has at most `term`.
+    def find_agreement(self, index: int, term: int, floor: int) -> int:
+        """The highest place, at most `index`, whose entry has at most `term`; at least `floor`.
 
-        Above it no entry can be equal to one of a log that has `term` at `index`: a whole term is
-        skipped in one step instead of one entry (Raft paper, section 5.3). Never below `commit`.
+        Above it no entry can be one of a log that has `term` at `index`: a whole term is skipped
+        in one step instead of one entry (Raft paper, section 5.3).
         """
         index = min(index, self.last)
-        while index > self.commit:
-            found = self.term(index)
-            if found == UNKNOWN or found <= term:
-                break
+        while index > floor and index >= self._run_starts[0]:
             run = bisect_right(self._run_starts, index) - 1
-            index = self._run_starts[run] - 1 if run >= 0 else index - 1
-        return max(index, self.commit)
+            if self._run_terms[run] <= term:
+                return index
+            index = self._run_starts[run] - 1
+        low = max(floor, self.first - 1)
+        if index <= low:
+            return max(index, floor)
+        if self.term(index) <= term:
+            return index
+        while index - low > 1:
+            middle = (index + low) // 2
+            if self.term(middle) <= term:
+                low = middle
+            else:
+                index = middle
+        return low
 
     def read(self, lo: int, hi: int, bytes_max: int) -> Sequence[Entry]:
         """Entries from `lo`, before `hi`: at least one, then as many as `bytes_max` allows.

@@ -1,8 +1,8 @@
 """Who belongs to the cluster: a value that is in the log and in snapshots, and nowhere else.
 
-A membership is in force on a node as soon as its entry is in that node's log, committed or not, and
-no longer when the entry is truncated (thesis section 4.1). Every change made here adds or removes at
-most one voter, so that any majority of the old voters meets any majority of the new ones.
+A membership is in force on a node as soon as its entry is in that node's log, committed or not,
+and no longer when the entry is truncated (thesis section 4.1). Every change made here adds or
+removes at most one voter, so any majority of the old voters meets any majority of the new ones.
 
 A node is its incarnation, a number drawn when its files are made. A name (`nid`) may come back on
 new, empty disks; it is then another node, which must not vote for what the old one promised. So it
@@ -70,7 +70,7 @@ class Membership(NamedTuple):
         return None
 
     def with_added(self, nid: str, addr: str, incarnation: int) -> Membership:
-        """A new learner. Raises MembershipError when the name or the incarnation cannot be taken."""
+        """A new learner. Raises MembershipError when name or incarnation cannot be taken."""
         if self.get(nid) is not None:
             raise MembershipError(f"a node {nid} is a member already; ids must differ")
         self._check_incarnation(nid, incarnation)

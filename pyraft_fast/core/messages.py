@@ -51,6 +51,15 @@ class MessageKind(IntEnum):
     REMOVED = 13
 
 
+REPLIES: Final = frozenset(
+    {
+        MessageKind.APPEND_REPLY,
+        MessageKind.HEARTBEAT_REPLY,
+        MessageKind.PREVOTE_REPLY,
+        MessageKind.VOTE_REPLY,
+        MessageKind.READ_REPLY,
+    }
+)
 _NUMBERS_ON_WIRE: Final = frozenset(int(kind) for kind in MessageKind) - {MessageKind.SNAPSHOT}
 
 

@@ -16,6 +16,7 @@ used at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -81,7 +82,8 @@ class SoftState(NamedTuple):
     accepts: bool
 
 
-class ReadState(NamedTuple):
+@dataclass(slots=True)
+class ReadState:
     """A read may be answered from a state that has applied `index`, at cluster time `clock_ms`."""
 
     context: int
@@ -89,7 +91,8 @@ class ReadState(NamedTuple):
     clock_ms: int
 
 
-class SnapshotState(NamedTuple):
+@dataclass(slots=True)
+class SnapshotState:
     """The log restarts behind this snapshot, whose file is on disk already."""
 
     index: int

@@ -1,0 +1,166 @@
+"""Reads by ReadIndex (thesis section 6.4): linearizable, on any node, without touching the log.
+
+A leader notes its commit index, asks a majority whether it still leads, and when it does, whoever
+has applied that index may answer. All reads that wait share such a round; several rounds may be
+under way, and an answer to a later one confirms the earlier ones. The index counts only once an
+entry of the leader's own term is committed: before, it may not know what its predecessors did.
+
+Other nodes bundle their reads and ask the leader. Whoever cannot learn an index says so: no read is
+ever answered by a leader that was deposed, and none is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from pyraft_fast._quorum import commit_index
+from pyraft_fast.core.messages import Message, MessageKind
+from pyraft_fast.core.work import ReadState
+
+if TYPE_CHECKING:
+    from pyraft_fast.core.raft import Raft
+
+ROUNDS_MAX: Final = 4  # under way at once; further reads gather for the next
+
+
+class _Round(NamedTuple):
+    """Reads that share a confirmation: (asking nid or "", its incarnation, context) each."""
+
+    number: int
+    commit: int
+    clock_ms: int
+    asks: list[tuple[str, int, int]]
+
+
+class _Bundle(NamedTuple):
+    """Own reads that were sent to the leader together."""
+
+    tick: int
+    contexts: list[int]
+
+
+class Reads:
+    """Reads of one node, and those asked of it while it leads."""
+
+    __slots__ = ("_bundle_number", "_bundles", "_rounds", "done", "failed", "number", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[str, int, int]] = []
+        self.done: list[ReadState] = []
+        self.failed: list[int] = []
+        self.number = 0  # of the newest round
+        self._rounds: deque[_Round] = deque()
+        self._bundles: dict[int, _Bundle] = {}
+        self._bundle_number = 0
+
+    # Leading
+
+    def begin_round(self, raft: Raft) -> bool:
+        """Let what waits share a round; True when others must be asked to confirm it."""
+        if raft.log.commit < raft.term_start or len(self._rounds) >= ROUNDS_MAX:
+            return False
+        self.number += 1
+        asks, self.waiting = self.waiting, []
+        self._rounds.append(_Round(self.number, raft.log.commit, raft.clock_ms, asks))
+        if raft.voting_peers:
+            return True
+        self.confirm(raft)
+        return False
+
+    def confirm(self, raft: Raft) -> None:
+        """Answer the rounds that a majority has confirmed."""
+        if not self._rounds:
+            return
+        confirmed = [peer.read_round for peer in raft.voting_peers]
+        if raft.is_voter:
+            confirmed.append(self.number)
+        upto = commit_index(confirmed)
+        while self._rounds and self._rounds[0].number <= upto:
+            done = self._rounds.popleft()
+            for nid, incarnation, context in done.asks:
+                if nid:
+                    self._answer(raft, nid, incarnation, context, done)
+                else:
+                    self.done.append(ReadState(context, done.commit, done.clock_ms))
+
+    def _answer(
+        self, raft: Raft, nid: str, incarnation: int, context: int, done: _Round | None
+    ) -> None:
+        raft.send_now.append(
+            Message(
+                MessageKind.READ_REPLY,
+                raft.nid,
+                nid,
+                raft.term,
+                index=done.commit if done else 0,
+                flag=done is not None,
+                context=context,
+                clock_ms=done.clock_ms if done else raft.clock_ms,
+                incarnation=raft.incarnation,
+                to_incarnation=incarnation,
+            )
+        )
+
+    # Following
+
+    def ask_leader(self, raft: Raft) -> None:
+        """Send what waits to the leader in one bundle; without a leader it has failed."""
+        asks, self.waiting = self.waiting, []
+        contexts = [context for nid, _, context in asks if not nid]
+        if not raft.leader or raft.leader == raft.nid:
+            self.failed += contexts
+            return
+        self._bundle_number += 1
+        self._bundles[self._bundle_number] = _Bundle(raft.ticks, contexts)
+        raft.send_now.append(
+            Message(
+                MessageKind.READ,
+                raft.nid,
+                raft.leader,
+                raft.term,
+                context=self._bundle_number,
+                clock_ms=raft.clock_ms,
+                incarnation=raft.incarnation,
+                to_incarnation=raft.known.get(raft.leader, 0),
+            )
+        )
+
+    def on_reply(self, message: Message) -> None:
+        """The leader gave an index for a bundle, or refused."""
+        bundle = self._bundles.pop(message.context, None)
+        if bundle is None:
+            return
+        if not message.flag:
+            self.failed += bundle.contexts
+            return
+        for context in bundle.contexts:
+            self.done.append(ReadState(context, message.index, message.clock_ms))
+
+    def expire(self, before_tick: int) -> None:
+        """Give up bundles asked before `before_tick`: question or answer may be lost."""
+        while self._bundles:
+            number = next(iter(self._bundles))
+            if self._bundles[number].tick >= before_tick:
+                return
+            self.failed += self._bundles.pop(number).contexts
+
+    # Either
+
+    def refuse(self, raft: Raft, message: Message) -> None:
+        """This node does not lead."""
+        self._answer(raft, message.sender, message.incarnation, message.context, None)
+
+    def fail_all(self, raft: Raft) -> None:
+        """The leader this node had, or was, is none any more."""
+        asks = [ask for done in self._rounds for ask in done.asks] + self.waiting
+        self._rounds.clear()
+        self.waiting = []
+        for nid, incarnation, context in asks:
+            if nid:
+                self._answer(raft, nid, incarnation, context, None)
+            else:
+                self.failed.append(context)
+        for bundle in self._bundles.values():
+            self.failed += bundle.contexts
+        self._bundles.clear()
