@@ -162,9 +162,7 @@ class Applier:
         node, known = self._host, self._rows.known
         for position, (offset, words) in enumerate(commands):
             self.position = position
-            row = known.get(words[0]) if offset == 0 else None
-            if row is None:
-                row = self._row(offset, words)
+            row = (known.get(words[0]) if offset == 0 else None) or self._row(offset, words)
             try:
                 row.function(node, words)
             except RaftException:
@@ -186,9 +184,7 @@ class Applier:
                 offset, words = commands[position]
                 self.position = position
                 position += 1
-                row = known.get(words[0]) if offset == 0 else None
-                if row is None:
-                    row = self._row(offset, words)
+                row = (known.get(words[0]) if offset == 0 else None) or self._row(offset, words)
             try:
                 value = row.function(node, words)
             except RaftException as error:

@@ -61,10 +61,11 @@ def refuse(ops: list[Origin | Ride], error: RaftException, dirty: list[Origin]) 
     retry = TryAgain("the read was behind a write without an answer; it was not executed")
     for op in ops:
         if isinstance(op, Ride):
-            origin, value = op.origin, retry
+            origin = op.origin
+            origin.answer(retry)
         else:
-            origin, value = op, error
-        origin.answer(value)
+            origin = op
+            origin.answer(error)
         if not origin.dirty:
             origin.dirty = True
             dirty.append(origin)

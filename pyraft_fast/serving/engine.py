@@ -34,6 +34,7 @@ from pyraft_fast.worker.dice import Dice
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS: Final = 2.0
+SpawnMaker = Callable[[Settings, socket.socket, int], Spawn]
 CHILD_STOP_SHARE: Final = 0.75  # of the time to stop that consensus gets to hand over
 
 
@@ -58,7 +59,7 @@ class Engine:
         self,
         host: Host,
         settings: Settings,
-        spawn: Callable[[Settings, socket.socket, int], Spawn] | None = None,
+        spawn: SpawnMaker | None = None,
     ) -> None:
         self._host = host
         self.settings = settings
@@ -139,6 +140,12 @@ class Engine:
         return service.applier.dice if service is not None else Dice(time.time_ns())
 
     @property
+    def started_ms(self) -> int:
+        """When this start began, epoch milliseconds of this machine's clock."""
+        service = self._service
+        return service.started_ms if service is not None else 0
+
+    @property
     def running(self) -> bool:
         """Whether the loop's thread lives."""
         return not self._ended.is_set()
@@ -196,9 +203,9 @@ class Engine:
         loop = new_loop()
         client_listener, peer_listener = self._listeners
         if self._spawn is None:
-            from pyraft_fast.serving.child import spawner  # starts processes: not in tests
+            from pyraft_fast.serving import child  # starts processes: tests bring their own
 
-            make = spawner
+            make: SpawnMaker = child.spawner
         else:
             make = self._spawn
         self._loop = loop

@@ -90,7 +90,7 @@ class Rows:
         return self._resolve(offset, name) if isinstance(name, str) else None
 
     def _resolve(self, offset: int, name: str) -> Row | None:
-        worker = self._host.worker_map.get(offset)
+        worker: Any = self._host.worker_map.get(offset)
         if worker is None:
             return None
         if self._watched.get(offset) is not worker:

@@ -91,6 +91,7 @@ class Service:
         self.snapshot_seconds = 0
         self.status: dict[str, Any] = {}
         self.born = time.monotonic()
+        self.started_ms = time.time_ns() // 1_000_000
         self.started = Future(("start",))
         self.stopped = Future(("stop",))
         self._fatal: tuple[int, str] | None = None
@@ -137,7 +138,7 @@ class Service:
         """Data and consensus agree on where to go on: ask for the log from there."""
         if self.consensus is not None:
             self.consensus.applied(self.applier.index)
-        self._settle_soon()
+        self._drain_soon()
         if self.started.done() or self._listener is None:
             return
         self._callbacks.tell("on_start")
@@ -258,12 +259,10 @@ class Service:
     def drain(self) -> None:
         """Take and apply records for at most a time slice, then answer."""
         if self._loading is not None or self._fatal is not None:
-            return
+            return  # a snapshot that is being loaded ends with another drain
         until = time.monotonic() + SLICE_SECONDS
         try:
             while self.consensus is not None and self._drain_some(self.consensus):
-                if self._loading is not None:
-                    break
                 if time.monotonic() > until:
                     self._drain_soon()
                     break

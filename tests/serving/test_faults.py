@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pyraft_fast import _entry
-from pyraft_fast.errors import ClusterDown, Uncertain
+from pyraft_fast.errors import ClusterDown
 from pyraft_fast.serving import propose, reads
 from pyraft_fast.serving.treaty import RoleFact
 from tests.serving.fake import INCARNATION, FakeLog, running

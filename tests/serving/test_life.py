@@ -29,9 +29,11 @@ def eventually(condition: Any) -> None:
 
 def test_a_folder_is_used_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup.lock_folder, "__defaults__", (0.0,))
-    with running(tmp_path):
-        with pytest.raises(StartError, match=f"{tmp_path}.*process {os.getpid()}"):
-            FakeNode(tmp_path).engine.start()
+    with (
+        running(tmp_path),
+        pytest.raises(StartError, match=f"{tmp_path}.*process {os.getpid()}"),
+    ):
+        FakeNode(tmp_path).engine.start()
     with running(tmp_path):
         pass
 
