@@ -60,8 +60,9 @@ def do_hset(node: Any, words: Words) -> int:
         raise arity_error(str(words[0]).lower())
     value = store.data.get(key)
     if value is None:
-        value = store.data[key] = {}
-    elif type(value) is not dict:
+        value = store.data[key] = dict(zip(words[2::2], words[3::2], strict=True))
+        return len(value)
+    if type(value) is not dict:
         value = _hash(value)
     before = len(value)
     if size == 4:

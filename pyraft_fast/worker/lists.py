@@ -90,7 +90,7 @@ def do_lpop(node: Any, words: Words) -> Any:
     if len(words) > 2:
         return _pop_many(store, words, left=True)
     value = _quick(store, key)
-    if value is None:
+    if not value:  # empty: a handler took the last element itself
         return None
     element = value.popleft()
     if not value:
@@ -104,7 +104,7 @@ def do_rpop(node: Any, words: Words) -> Any:
     if len(words) > 2:
         return _pop_many(store, words, left=False)
     value = _quick(store, key)
-    if value is None:
+    if not value:
         return None
     element = _pop(value)
     if not value:
@@ -117,7 +117,7 @@ def _pop_many(store: Any, words: Words, left: bool) -> list[Any] | None:
         raise arity_error(str(words[0]).lower())
     count = positive(words[2])
     value = _quick(store, words[1])
-    if value is None:
+    if not value:
         return None
     pop = value.popleft if left else value.pop
     elements = [pop() for _ in range(min(count, len(value)))]
@@ -255,7 +255,7 @@ def do_rpoplpush(node: Any, words: Words) -> Any:
 
 def _move(store: Any, source: str, target: str, from_left: bool, to_left: bool) -> Any:
     giver = _quick(store, source)
-    if giver is None:
+    if not giver:
         return None
     taker = _quick(store, target)
     element = giver.popleft() if from_left else _pop(giver)

@@ -40,7 +40,8 @@ def do_sadd(node: Any, words: Words) -> int:
     if type(value) is not RedisSet:
         if value is not None:
             raise WrongType
-        value = store.data[key] = RedisSet()
+        value = store.data[key] = RedisSet(words[2:])
+        return len(value)
     if len(words) == 3:
         return 1 if value.insert(words[2]) else 0
     before = len(value.items)
@@ -72,6 +73,8 @@ def do_spop(node: Any, words: Words) -> Any:
     if type(value) is not RedisSet:
         return _set(value)
     size = len(value.items)
+    if size == 0:  # a handler took the last member itself
+        return None
     if size == 1:
         store.delete(key)
         return value.items[0]

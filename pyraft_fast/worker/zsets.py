@@ -173,7 +173,7 @@ def _pop(store: Any, words: Words, place: int) -> Any:
     count = 1 if len(words) == 2 else positive(words[2])
     key = words[1]
     value = zset(store.find_for_write(key))
-    if value is None:
+    if not value:
         return []
     if len(words) == 2:
         reply: Any = list(value.pop_at(place))
@@ -193,7 +193,7 @@ def do_zrandmember(node: Any, words: Words) -> Any:
         raise CommandError(OUT_OF_RANGE)
     value = zset(node.store.find(words[1]))
     if len(words) == 2:
-        if value is None:
+        if not value:
             return None
         place = int(node.random.random() * len(value))
         return value.members(place, place + 1)[0]

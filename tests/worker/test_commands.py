@@ -12,7 +12,7 @@ import pytest
 
 from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.limits import ARGC_MAX
-from pyraft_fast.worker.types import RedisList
+from pyraft_fast.worker.types import RedisList, RedisSet, SortedSet
 from pyraft_fast.worker.words import glob, integer, number, raw, text
 from tests.worker.fake_node import START_MS, FakeNode, shown
 
@@ -52,6 +52,32 @@ def test_commands_take_plain_lists_and_dicts_of_handlers(node: FakeNode) -> None
     node.data["h"] = {"a": "1"}
     assert node.run("hset", "h", "b", "2") == 1
     assert node.run("hgetall", "h") == {"a": "1", "b": "2"}
+
+
+NIL = (
+    "lpop l", "rpop l2", "lpop l 2", "rpoplpush l2 x", "lmove l x LEFT LEFT", "lindex l 0",
+    "spop s", "srandmember s", "zrandmember z", "hrandfield h", "hget h f",
+)  # fmt: skip
+EMPTY = (
+    "lrange l 0 -1", "spop s 2", "smembers s", "hkeys h", "zpopmin z", "zpopmax z 2",
+    "zrange z 0 -1", "zrangebyscore z -inf +inf", "zrangebylex z - +",
+)  # fmt: skip
+
+
+def test_containers_that_a_handler_emptied_hold_nothing(node: FakeNode) -> None:
+    node.data.update(l=[], l2=RedisList(), s=RedisSet(), z=SortedSet(), h={})
+    for line in NIL:
+        assert run(node, line) is None, line
+    for line in EMPTY:
+        assert run(node, line) == [], line
+    assert "x" not in node.data
+
+
+def test_a_word_no_set_or_hash_can_hold_leaves_nothing_behind(node: FakeNode) -> None:
+    for words in (["sadd", "s", ["list"]], ["hset", "h", ["list"], "v"]):
+        with pytest.raises(TypeError):
+            node.run(*words)
+    assert node.data == {}
 
 
 def test_a_reply_does_not_change_with_the_data(node: FakeNode) -> None:
