@@ -235,7 +235,15 @@ class Wal:
             group, begin = self._encode(hard, records)
         self._write(group)
         self._state = hard
-        self._note(self._files[-1].head.sequence, self._end + begin, records)
+        if records:
+            offsets = []
+            at = self._end + begin
+            for record in records:
+                offsets.append(at)
+                at += padded(len(record))
+            with self._lock:
+                self._positions.put_all(first_index, self._files[-1].head.sequence, offsets)
+            self._last_term = header(records[-1]).term
         self._end += len(group)
 
     def sync(self) -> None:
@@ -353,15 +361,6 @@ class Wal:
             check(found.length == len(record), "a record is whole", found.length, len(record))
             index += 1
         return first_index
-
-    def _note(self, sequence: int, offset: int, records: Sequence[bytes]) -> None:
-        """Remember where the records of a group lie, the first at `offset`."""
-        with self._lock:
-            for record in records:
-                found = header(record)
-                self._positions.put(found.index, sequence, offset)
-                self._last_term = found.term
-                offset += padded(len(record))
 
     def _write(self, group: bytes) -> None:
         """Put `group` behind what was written. Takes a failed write back before it raises."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -44,7 +45,8 @@ class SegmentName(NamedTuple):
     sequence: int
 
 
-class SnapshotName(NamedTuple):
+@dataclass(frozen=True)
+class SnapshotName:
     """What a snapshot's file name tells; sorting by `(index, epoch_seconds)` is by age."""
 
     name: str
@@ -53,7 +55,8 @@ class SnapshotName(NamedTuple):
     index: int
 
 
-class PartialName(NamedTuple):
+@dataclass(frozen=True)
+class PartialName:
     """What the name of a half received snapshot tells."""
 
     name: str

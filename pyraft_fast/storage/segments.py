@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -127,6 +128,19 @@ class Positions:
         elif len(self._cells) >= self._cells_max:
             self.forget_below(self.first + self._cells_max // 4 + 1)
         self._cells.append(sequence << _OFFSET_BITS | offset)
+
+    def put_all(self, index: int, sequence: int, offsets: Sequence[int]) -> None:
+        """Entries from `index` on lie at `offsets` of segment `sequence`."""
+        if not offsets:
+            return
+        self.put(index, sequence, offsets[0])
+        room = self._cells_max - len(self._cells)
+        if len(offsets) <= room:
+            base = sequence << _OFFSET_BITS
+            self._cells.extend([base | offset for offset in offsets[1:]])
+            return
+        for number, offset in enumerate(offsets[1:], index + 1):
+            self.put(number, sequence, offset)
 
     def restart(self, first: int) -> None:
         """Forget all entries; the next one is `first`."""

@@ -3,7 +3,8 @@
     META record | CHUNK record ... | END record
 
 Records have the header of log records (length, checksum, kind). META says of which cluster, index
-and term the snapshot is; a CHUNK holds items; END holds how many items there are and a checksum of
+and term the snapshot is; a CHUNK holds items [key, type code, value, deadline], the value packed by
+itself; END holds how many items there are and a checksum of
 all bytes before it, so that a file with a record missing, doubled or moved is refused as well.
 A file gets its name when it is durable to its last byte, so under that name it is whole, or it was
 damaged later. It is never executed: items are plain msgpack.
@@ -18,7 +19,18 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from pyraft_fast._entry import HEADER_SIZE, crc32c, header, packb, seal, unpackb, verify
+from pyraft_fast._entry import (
+    HEADER_SIZE,
+    KIND_CHUNK,
+    KIND_END,
+    KIND_META,
+    crc32c,
+    header,
+    packb,
+    seal,
+    unpackb,
+    verify,
+)
 from pyraft_fast.errors import (
     CommandError,
     DamagedFile,
@@ -32,9 +44,6 @@ from pyraft_fast.storage.disk import OS_DISK, Disk, failed, read_exactly, write_
 
 MAGIC = "pyraft-fast snapshot"
 VERSION = 1
-KIND_META = 48
-KIND_CHUNK = 49
-KIND_END = 50
 
 _WRITE_BYTES = 1 << 20
 _ARRAY_32 = b"\xdd"  # msgpack: an array with a length of four bytes, big-endian
@@ -49,7 +58,7 @@ class Meta(NamedTuple):
     """
 
     cluster: int
-    index: int
+    index: int  # type: ignore[assignment]  # in place of tuple.index, which nobody calls
     term: int
     time_ms: int
     membership: bytes
@@ -168,13 +177,15 @@ def _encode_meta(meta: Meta) -> bytes:
 
 
 def _encode_item(item: tuple[Any, int, Any, int | None]) -> bytes:
+    key, code, value, deadline_ms = item
     try:
-        data = packb([*item])
+        # The value by itself, so that it may nest as deep as it may in the log.
+        data = packb([key, code, packb(value), deadline_ms])
     except CommandError as error:
-        raise SnapshotError(f"key {item[0]!r} cannot be put into a snapshot: {error}") from error
+        raise SnapshotError(f"key {key!r} cannot be put into a snapshot: {error}") from error
     if len(data) > RECORD_BYTES_MAX - HEADER_SIZE - _ARRAY_HEAD_BYTES:
         raise SnapshotError(
-            f"key {item[0]!r} cannot be put into a snapshot: it takes {len(data)} bytes, and a "
+            f"key {key!r} cannot be put into a snapshot: it takes {len(data)} bytes, and a "
             f"record has at most {RECORD_BYTES_MAX}"
         )
     return data
@@ -200,7 +211,7 @@ def read_items(path: str, disk: Disk = OS_DISK) -> Iterator[Item]:
         if header(record).kind == KIND_CHUNK:
             try:
                 for key, code, value, deadline_ms in unpackb(record[HEADER_SIZE:]):
-                    yield Item(key, code, value, deadline_ms)
+                    yield Item(key, code, unpackb(value), deadline_ms)
             except (ProtocolError, TypeError, ValueError) as error:
                 raise _damaged(path, 0, f"a chunk cannot be understood ({error})") from error
 

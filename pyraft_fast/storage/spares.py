@@ -49,19 +49,28 @@ class Spares:
 
     def prepare(self) -> None:
         """Make one ready, unless one is. Raises StorageError (nothing is left behind then)."""
-        with self._lock:
-            if self._ready is not None or self._busy or self._closed:
-                return
-            self._busy = True
+        if not self._begin():
+            return
         made: Spare | None = None
         try:
             made = self._make(self._size_bytes)
         finally:
-            with self._lock:
-                self._busy = False
-                if not self._closed:
-                    self._ready, made = made, None
-        if made is not None:
+            self._finish(made)
+
+    def _begin(self) -> bool:
+        with self._lock:
+            if self._ready is not None or self._busy or self._closed:
+                return False
+            self._busy = True
+            return True
+
+    def _finish(self, made: Spare | None) -> None:
+        with self._lock:
+            self._busy = False
+            late = self._closed
+            if not late:
+                self._ready = made
+        if late and made is not None:
             self.discard(made)
 
     def take(self, size_bytes: int) -> Spare:

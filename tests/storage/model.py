@@ -122,3 +122,17 @@ class Driver:
 
 def read_all(wal: Wal) -> list:  # type: ignore[type-arg]
     return wal.read(wal.first, wal.last + 1, 1 << 30)
+
+
+def opened(disk: FakeDisk, segment_bytes: int = SEGMENT_BYTES) -> Driver:
+    driver = Driver(disk, segment_bytes)
+    driver.open()
+    return driver
+
+
+def fill(driver: Driver, count: int, term: int = 1, size: int = 100) -> None:
+    for _ in range(count):
+        index = driver.log.last + 1
+        data = bytes([index % 255 + 1]) * size
+        driver.append(HardState(term, NID, 0), [record(index, term, data)], index)
+    driver.sync()

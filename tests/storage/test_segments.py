@@ -278,6 +278,21 @@ def test_positions_are_bounded_and_forget_the_oldest():
     assert positions.locate(positions.first) == (1, 8 * positions.first)
 
 
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 40)), max_size=12))
+def test_positions_taken_together_are_those_taken_one_by_one(steps):
+    one, all_at_once = Positions(1, cells_max=50), Positions(1, cells_max=50)
+    for sequence, (back, count) in enumerate(steps, 1):
+        index = max(one.last + 1 - back, one.first)
+        offsets = [8 * number for number in range(count)]
+        for number, offset in enumerate(offsets):
+            one.put(index + number, sequence, offset)
+        all_at_once.put_all(index, sequence, offsets)
+        assert (one.first, one.last) == (all_at_once.first, all_at_once.last)
+        assert [one.locate(i) for i in range(one.first, one.last + 1)] == [
+            all_at_once.locate(i) for i in range(one.first, one.last + 1)
+        ]
+
+
 def test_positions_refuse_a_gap():
     with pytest.raises(InvariantError):
         Positions(5).put(6, 1, 0)

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyraft_fast._entry import Batch
 from pyraft_fast.errors import DamagedFile, SnapshotError, StorageError
-from pyraft_fast.limits import SNAPSHOT_CHUNK_BYTES
+from pyraft_fast.limits import NESTING_MAX, SNAPSHOT_CHUNK_BYTES
 from pyraft_fast.storage import names, snapshot
 from pyraft_fast.storage.snapshot import Item, Meta, PartialSnapshot
 
@@ -88,6 +89,16 @@ def test_any_encodable_items_come_back(items):
     disk = FakeDisk()
     path = put(disk, 5, items)
     assert [tuple(item) for item in snapshot.read_items(path, disk)] == items
+
+
+def test_values_may_nest_as_deep_as_in_the_log():
+    value: object = 1
+    for _ in range(NESTING_MAX):
+        value = [value]
+    Batch().add(["SET", "k", value])
+    disk = FakeDisk()
+    path = put(disk, 5, [("k", 1, value, None)])
+    assert next(snapshot.read_items(path, disk)).value == value
 
 
 def test_many_and_large_items_go_into_chunks_of_bounded_size():
