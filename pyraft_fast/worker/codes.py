@@ -1,14 +1,16 @@
 """Values of keys as plain msgpack data and back, so that a snapshot restores the same state.
 
 A value becomes (type code, plain value). Plain means None, bool, int, float, str, bytes, and
-lists and dicts of those. What a user's handler stored besides, such as a tuple, or a set of ours
-inside a dict, is written as tagged pairs. Order is kept wherever it can decide a result.
+lists and dicts of those. What a user's handler stored besides, such as a tuple, a set of ours
+inside a dict or deep nesting, is written as one flat list of tags, counts and leaves. Order is
+kept wherever it can decide a result.
 
 A built-in `set` is refused: its order differs from process to process.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from pyraft_fast.errors import CommandError, StorageError
@@ -24,7 +26,8 @@ TREE: Final = 6
 TAGGED: Final = 7
 
 _LEAVES: Final = frozenset({type(None), bool, int, float, str, bytes})
-_NESTING_MAX: Final = 30
+_NESTING_MAX: Final = 100
+_PLAIN_NESTING_MAX: Final = 20  # below limits.NESTING_MAX, with room for what files wrap around
 # Tags inside TAGGED values
 _LEAF, _PLAIN_LIST, _TUPLE, _RAFT_LIST, _DICT, _TREE, _SET, _ZSET = range(8)
 
@@ -34,7 +37,7 @@ def is_plain(value: Any, depth: int = 0) -> bool:
     kind = type(value)
     if kind in _LEAVES:
         return True
-    if depth >= _NESTING_MAX:
+    if depth >= _PLAIN_NESTING_MAX:
         return False
     if kind is list:
         return all(type(item) is str or is_plain(item, depth + 1) for item in value)
@@ -54,12 +57,12 @@ def freeze(value: Any) -> tuple[int, Any]:
         return SORTED_SET, [part for item in value.items() for part in item]
     if kind is RedisList:
         items = list(value)
-        return (LIST, items) if is_plain(items) else (TAGGED, _tag(value, 0))
+        return (LIST, items) if is_plain(items) else (TAGGED, _tag(value, []))
     if kind is TreeNode and _is_plain_tree(value, 0):
         return TREE, _plain_tree(value)
     if is_plain(value):
         return (HASH if kind is dict else PLAIN), value
-    return TAGGED, _tag(value, 0)
+    return TAGGED, _tag(value, [])
 
 
 def thaw(code: int, value: Any) -> Any:
@@ -76,7 +79,7 @@ def thaw(code: int, value: Any) -> Any:
         if code == TREE:
             return _tree(value)
         if code == TAGGED:
-            return _untag(value)
+            return _untag_whole(value)
     except (TypeError, ValueError, IndexError, RecursionError) as error:
         raise StorageError(f"a value of type code {code} is malformed: {error}") from error
     raise StorageError(f"unknown type code {code!r}")
@@ -86,11 +89,11 @@ def clone(value: Any) -> Any:
     """A copy that shares nothing mutable with `value`."""
     if type(value) in _LEAVES:
         return value
-    return _untag(_tag(value, 0))
+    return _untag_whole(_tag(value, []))
 
 
 def _is_plain_tree(node: TreeNode, depth: int) -> bool:
-    if depth >= _NESTING_MAX:
+    if depth >= _PLAIN_NESTING_MAX:
         return False
     return all(
         type(name) is str
@@ -117,21 +120,31 @@ def _tree(entries: dict[str, Any]) -> TreeNode:
     )
 
 
-def _tag(value: Any, depth: int) -> list[Any]:
-    """[tag, payload] for any value that has a form."""
+def _tag(value: Any, out: list[Any], depth: int = 0) -> list[Any]:
+    """Append `value` to `out`: a tag and a leaf, or a tag, a count and that many parts."""
     kind = type(value)
     if kind in _LEAVES:
-        return [_LEAF, value]
+        out += (_LEAF, value)
+        return out
     if depth >= _NESTING_MAX:
         raise CommandError(f"values nested deeper than {_NESTING_MAX} cannot be stored")
     if kind is SortedSet:
-        return [_ZSET, [part for item in value.items() for part in item]]
+        out += (_ZSET, 2 * len(value))
+        out += (part for item in value.items() for part in item)
+        return out
     for tag, container in _SEQUENCES:
         if kind is container:
-            return [tag, [_tag(item, depth + 1) for item in value]]
+            out += (tag, len(value))
+            for item in value:
+                _tag(item, out, depth + 1)
+            return out
     for tag, mapping in _MAPPINGS:
         if kind is mapping:
-            return [tag, [[_tag(k, depth + 1), _tag(v, depth + 1)] for k, v in value.items()]]
+            out += (tag, len(value))
+            for key, item in value.items():
+                _tag(key, out, depth + 1)
+                _tag(item, out, depth + 1)
+            return out
     raise CommandError(f"a value of type {kind.__name__} cannot be stored")
 
 
@@ -144,16 +157,29 @@ _SEQUENCES: Final = (
 _MAPPINGS: Final = ((_DICT, dict), (_TREE, TreeNode))
 
 
-def _untag(pair: Any) -> Any:
-    tag, payload = pair
-    if tag == _LEAF:
-        return payload
-    if tag == _ZSET:
-        return SortedSet(zip(payload[::2], payload[1::2], strict=True))
-    for known, container in _SEQUENCES:
-        if tag == known:
-            return container(_untag(item) for item in payload)
-    for known, mapping in _MAPPINGS:
-        if tag == known:
-            return mapping((_untag(k), _untag(v)) for k, v in payload)
+def _untag(parts: Iterator[Any]) -> Any:
+    """The next value of a flat list that `_tag` made. Raises ValueError when it is malformed."""
+    try:
+        tag, payload = next(parts), next(parts)
+        if tag == _LEAF:
+            return payload
+        if tag == _ZSET:
+            flat = [next(parts) for _ in range(payload)]
+            return SortedSet(zip(flat[::2], map(float, flat[1::2]), strict=True))
+        for known, container in _SEQUENCES:
+            if tag == known:
+                return container([_untag(parts) for _ in range(payload)])
+        for known, mapping in _MAPPINGS:
+            if tag == known:
+                return mapping([(_untag(parts), _untag(parts)) for _ in range(payload)])
+    except StopIteration:
+        raise ValueError("it ends early") from None
     raise ValueError(f"unknown tag {tag!r}")
+
+
+def _untag_whole(flat: list[Any]) -> Any:
+    parts = iter(flat)
+    value = _untag(parts)
+    if next(parts, parts) is not parts:
+        raise ValueError("it goes on behind its end")
+    return value

@@ -129,13 +129,27 @@ def test_every_kind_of_value_comes_back(name: str) -> None:
     assert deep(thaw(code, plain)) == deep(STATE[name])
 
 
+@pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: {"k": v}, lambda v: TreeNode(k=v)])
+def test_deep_values_are_written_flat(wrap: Any) -> None:
+    value: Any = "x"
+    for _ in range(60):
+        value = wrap(value)
+    code, plain = freeze(value)
+    assert all(not isinstance(part, (list, dict)) for part in plain)
+    assert deep(thaw(code, plain)) == deep(value)
+    with pytest.raises(StorageError):
+        thaw(code, plain[:-1])
+    with pytest.raises(StorageError):
+        thaw(code, [*plain, 0])
+
+
 def test_what_has_no_form_is_refused_by_key() -> None:
     store = Store()
     store.data["bad"] = {"a": {1, 2}}
     with pytest.raises(CommandError, match=r"'bad'.*set"):
         list(store.dump_items())
     nested: list[Any] = []
-    for _ in range(100):
+    for _ in range(150):
         nested = [nested]
     with pytest.raises(CommandError, match="nested"):
         freeze(nested)
