@@ -241,7 +241,7 @@ class Decoder:
             self._start = self._end = 0
             if size > KEEP_BYTES:
                 self._buffer = bytearray(READ_BYTES)
-        elif self._end == size:
+        elif size - self._end < READ_BYTES // 4:
             fresh = bytearray(size * 2 if used > size // 2 else size)
             fresh[:used] = memoryview(self._buffer)[self._start : self._end]
             self._buffer, self._start, self._end = fresh, 0, used
