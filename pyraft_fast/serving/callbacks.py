@@ -36,6 +36,7 @@ class Callbacks:
         self._host = host
         self._events: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self.failures = 0
 
     def start(self) -> None:
         """Start the thread; events told before are run now, in order."""
@@ -68,4 +69,5 @@ class Callbacks:
             try:
                 method()
             except Exception:
+                self.failures += 1
                 logger.exception("callback %s failed", event)

@@ -90,7 +90,9 @@ class Connection(Origin, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.parser.buffer_updated(nbytes)
-        self.seen = self.desk.now()
+        desk = self.desk
+        desk.stats.bytes_in += nbytes
+        self.seen = desk.now()
         self.pump()
 
     def eof_received(self) -> bool:
@@ -229,6 +231,7 @@ class Connection(Origin, asyncio.BufferedProtocol):
             return
         if out:
             self.out = bytearray()
+            self.desk.stats.bytes_out += len(out)
             transport.write(out)
             if self.writing_paused and transport.get_write_buffer_size() > OUTPUT_BYTES_MAX:
                 self.desk.log_overrun(self)

@@ -35,16 +35,26 @@ ARGUMENTS_SHOWN: Final = 128  # characters of an unknown command's words in the 
 class Stats:
     """Totals since the node started."""
 
-    __slots__ = ("commands", "connections", "rejected")
+    __slots__ = (
+        "_seen", "bytes_in", "bytes_out", "commands", "connections", "per_second", "rejected",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.commands = 0
-        self.connections = 0
-        self.rejected = 0
+        self.reset()
 
     def reset(self) -> None:
         """Count from zero again."""
         self.commands = self.connections = self.rejected = 0
+        self.bytes_in = self.bytes_out = 0
+        self.per_second = 0
+        self._seen = (0.0, 0)
+
+    def second_passed(self, now: float) -> None:
+        """Take the rate since the last call; called about every second."""
+        then, commands = self._seen
+        if now > then > 0:
+            self.per_second = round((self.commands - commands) / (now - then))
+        self._seen = (now, self.commands)
 
 
 def unknown_command(words: list[Any]) -> CommandError:
@@ -277,6 +287,7 @@ class Desk:
         """Dispatch one in-process command, as if from a connection of its own."""
         words = call.words
         call.desk = self
+        self.stats.commands += 1
         row = self.rows.find_at(call.offset, words[0]) if words else None
         if row is None or row.connection:
             call.finish(unknown_command(words or [""]))

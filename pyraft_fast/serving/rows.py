@@ -15,6 +15,7 @@ from typing import Any, Final
 from pyraft_fast.errors import HandlerError
 from pyraft_fast.serving.connection_commands import AT_ONCE, CONNECTION_COMMANDS
 from pyraft_fast.serving.host import Host
+from pyraft_fast.worker import table
 
 logger = logging.getLogger(__name__)
 
@@ -30,30 +31,46 @@ class Row:
     """
 
     __slots__ = (
-        "at_once", "connection", "failed", "function", "least", "most", "name", "read", "write",
+        "at_once", "connection", "failures", "function", "least", "most", "name", "read", "write",
     )  # fmt: skip
 
-    def __init__(self, name: str, function: Callable[..., Any], least: int, most: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        least: int,
+        most: int,
+        failures: dict[str, int],
+    ) -> None:
         self.name = name
         self.function = function
         self.least = least
         self.most = most
         self.write = self.read = self.connection = self.at_once = False
-        self.failed = False
+        self.failures = failures
 
     def failure(self, error: Exception) -> HandlerError:
         """The error value for an exception of the handler; the first is logged in full."""
-        if not self.failed:
-            self.failed = True
+        failures = self.failures
+        failures[self.name] = failures.get(self.name, 0) + 1
+        if failures[self.name] == 1:
             logger.warning("handler %r failed", self.name, exc_info=error)
         return HandlerError(f"handler {self.name!r} failed: {type(error).__name__}: {error}")
 
 
-def connection_rows() -> dict[str, Row]:
+def shown_rows() -> list[table.Row]:
+    """The connection commands as COMMAND shows them."""
+    return [
+        table.Row(name, [function, "a", least - 1, max(0, most - 1)])
+        for name, (function, least, most) in CONNECTION_COMMANDS.items()
+    ]
+
+
+def connection_rows(failures: dict[str, int]) -> dict[str, Row]:
     """The rows of the commands that concern the connection alone."""
     rows = {}
     for name, (function, least, most) in CONNECTION_COMMANDS.items():
-        row = Row(name, function, least, most if most >= 0 else UNLIMITED)
+        row = Row(name, function, least, most if most >= 0 else UNLIMITED, failures)
         row.connection = True
         row.at_once = name in AT_ONCE
         rows[name] = row
@@ -63,15 +80,17 @@ def connection_rows() -> dict[str, Row]:
 class Rows:
     """Rows by worker offset and name. `known` is offset 0, the network's way in."""
 
-    __slots__ = ("_connection", "_host", "_known", "_version", "_watched", "known")
+    __slots__ = ("_connection", "_host", "_known", "_version", "_watched", "failures", "known")
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._connection = connection_rows()
+        self.failures: dict[str, int] = {}  # exceptions by handler
+        self._connection = connection_rows(self.failures)
         self.known: dict[str, Row] = {}
         self._known: dict[int, dict[str, Row]] = {0: self.known}
         self._watched: dict[int, Any] = {}
         self._version = 0
+        host.worker_map[0].extra_rows = shown_rows()
 
     def find(self, name: str) -> Row | None:
         """The row for a name in any case; None when no table has it."""
@@ -105,6 +124,7 @@ class Rows:
             entry.function,
             entry.min + 1,
             entry.max + 1 if entry.max > 0 else UNLIMITED,
+            self.failures,
         )
         row.write = entry.logged
         row.read = not entry.logged and not entry.local

@@ -61,7 +61,7 @@ class Service:
         self.host = host
         self.settings = settings
         self.loop = loop
-        self._callbacks = callbacks
+        self.callbacks = callbacks
         self._spawn = spawn
         self.dirty: list[Origin] = []
         self.rows = Rows(host)
@@ -141,7 +141,7 @@ class Service:
         self._drain_soon()
         if self.started.done() or self._listener is None:
             return
-        self._callbacks.tell("on_start")
+        self.callbacks.tell("on_start")
         task = self.loop.create_task(self._open_port(self._listener))
         task.add_done_callback(self._port_open)
         self.refresh_status()
@@ -179,21 +179,18 @@ class Service:
         self.expiry.lead(leading and now.serving)
         if before.role != now.role:
             self._role_changed(before.role, now.role)
-        elif before.leader_nid != now.leader_nid and now.leader_nid:
-            self.host.log_info(f"{now.leader_nid} leads term {now.term}")
         if now.serving and not before.serving:
-            self._callbacks.tell("on_ready")
+            self.callbacks.tell("on_ready")
         self._settle_soon()
 
     def _role_changed(self, before: str, now: str) -> None:
-        whom = f" ({self.role.leader_nid} leads)" if now == "follower" else ""
-        self.host.log_info(f"{before} -> {now} in term {self.role.term}{whom}")
+        logger.debug("node %s: %s -> %s in term %d", self.host.nid, before, now, self.role.term)
         if before == "leader":
-            self._callbacks.tell("on_leader_lost")
+            self.callbacks.tell("on_leader_lost")
         old, new = LETTERS.get(before, "c"), LETTERS.get(now, "c")
         if old != new:
             event = {"l": "on_leader", "f": "on_follower", "c": "on_candidate"}[new]
-            self._callbacks.tell(event)
+            self.callbacks.tell(event)
 
     def _resend(self) -> None:
         self.proposer.resend()
@@ -390,13 +387,13 @@ class Service:
     def _snapshot_taken(self, path: str, index: int, term: int) -> None:
         self.snapshot_index = max(self.snapshot_index, index)
         self.snapshot_seconds = int(time.time())
-        self.host.log_info(f"snapshot of entry {index} written to {path}")
+        logger.debug("snapshot of entry %d written to %s", index, path)
         if self.consensus is not None:
             self.consensus.snapshot_taken(path, index, term)
-        self._callbacks.tell("on_snapshot")
+        self.callbacks.tell("on_snapshot")
 
     def _membership(self) -> None:
-        self._callbacks.tell("on_membership")
+        self.callbacks.tell("on_membership")
 
     # Requests of this process
 
@@ -422,6 +419,7 @@ class Service:
             future = Future(("status",))
             future.add_done_callback(self._status_came)
             self.ask(future, Request("status"))
+        self.desk.stats.second_passed(self.loop.time())
         self.loop.call_later(STATUS_SECONDS, self.refresh_status)
 
     def _status_came(self, future: Future) -> None:
