@@ -43,6 +43,21 @@ class ProtocolError(RaftException):
     """A client or peer broke its protocol; that one connection is answered and closed."""
 
 
+class ReplyError(RaftException):
+    """An error that the other side of a connection answered; the text is the line as it came.
+
+    `code` is its first word, empty when there is none.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text)
+        self.code = text.partition(" ")[0]
+
+    def wire(self) -> str:
+        """The line as it came; control characters become blanks."""
+        return str(self).replace("\r", " ").replace("\n", " ")
+
+
 class NoProto(RaftException):
     """HELLO asked for a protocol version other than 2 or 3."""
 
