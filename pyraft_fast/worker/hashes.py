@@ -11,11 +11,10 @@ from typing import Any, Final
 
 from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.limits import ARGC_MAX
-from pyraft_fast.protocol.replies import Map
 from pyraft_fast.worker import longdouble
 from pyraft_fast.worker.keys import read_cursor, read_scan
 from pyraft_fast.worker.strings import is_string, shown
-from pyraft_fast.worker.types import Pairs, TreeNode
+from pyraft_fast.worker.types import FlatMap, Pairs, TreeNode
 from pyraft_fast.worker.words import (
     INT64_MAX,
     INT64_MIN,
@@ -98,9 +97,9 @@ def do_hmget(node: Any, words: Words) -> list[Any]:
     return [get(field) for field in words[2:]]
 
 
-def do_hgetall(node: Any, words: Words) -> Map:
+def do_hgetall(node: Any, words: Words) -> FlatMap:
     """`HGETALL key`: returns all fields and values."""
-    return Map(_hash(node.store.find(words[1])))
+    return FlatMap(_hash(node.store.find(words[1])).items())
 
 
 def do_hkeys(node: Any, words: Words) -> list[Any]:

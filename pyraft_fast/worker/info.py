@@ -10,7 +10,8 @@ The facts come as one dict from `node.info_facts()`; a missing one shows its neu
   last snapshot), snapshot_index (int)
 - role ("leader", "follower", "candidate", "learner", "joining", "removed"), state (one letter),
   term, index (last applied), commit_index, last_index, leader_nid, leader_addr
-- members: list of dicts with nid, addr, role, and on a leader match, lag, contact_ms
+- voters, learners: lists of ids; members: list of dicts with nid, addr, role, contact_ms, and on
+  a leader match, lag
 - wal: dict of plain values, shown as wal_<name>
 - callbacks_failed, handlers_failed (int)
 """
@@ -23,6 +24,25 @@ from typing import Any, Final
 
 from pyraft_fast.worker.words import Words
 
+# Lines of the raft section, and the fact that each shows.
+_RAFT_LINES: Final = {
+    "node_id": "nid",
+    "role": "role",
+    "state": "state",
+    "term": "term",
+    "leader_id": "leader_nid",
+    "leader_addr": "leader_addr",
+    "commit_index": "commit_index",
+    "applied_index": "index",
+    "last_index": "last_index",
+    "snapshot_index": "snapshot_index",
+    "cluster_id": "cluster",
+    "fsync": "fsync",
+    "reads": "reads",
+    "pending_batches": "pending_batches",
+    "consensus_pid": "consensus_pid",
+    "consensus_restarts": "consensus_restarts",
+}
 REDIS_VERSION: Final = "7.0.15"  # whose commands, errors and reply shapes ours are held against
 Facts = Mapping[str, Any]
 
@@ -140,13 +160,13 @@ def _replication(node: Any, facts: Facts) -> list[tuple[str, Any]]:
 
 
 def _raft(node: Any, facts: Facts) -> list[tuple[str, Any]]:
-    names = "nid role state term index commit_index last_index leader_nid leader_addr cluster reads"
-    lines = [(f"raft_{name}", facts.get(name, "")) for name in names.split()]
-    members = facts.get("members", [])
-    lines.append(("raft_members", len(members)))
-    for at, member in enumerate(members):
+    lines = [(f"raft_{shown}", facts.get(name, "")) for shown, name in _RAFT_LINES.items()]
+    for name in ("voters", "learners"):
+        lines.append((f"raft_{name}", ",".join(facts.get(name, []))))
+    others = [member for member in facts.get("members", []) if member["nid"] != facts.get("nid")]
+    for at, member in enumerate(others):
         shown = ",".join(f"{name}={value}" for name, value in member.items())
-        lines.append((f"raft_member{at}", shown))
+        lines.append((f"raft_peer{at}", shown))
     return lines
 
 

@@ -7,9 +7,9 @@ users write, and never lets hash randomisation decide an order. A hash is a plai
 from __future__ import annotations
 
 from pyraft_fast.worker.types.lists import RedisList
-from pyraft_fast.worker.types.pairs import Pairs
+from pyraft_fast.worker.types.pairs import FlatMap, Pairs
 from pyraft_fast.worker.types.sets import Members, RedisSet
 from pyraft_fast.worker.types.trees import TreeNode
 from pyraft_fast.worker.types.zsets import SortedSet
 
-__all__ = ["Members", "Pairs", "RedisList", "RedisSet", "SortedSet", "TreeNode"]
+__all__ = ["FlatMap", "Members", "Pairs", "RedisList", "RedisSet", "SortedSet", "TreeNode"]

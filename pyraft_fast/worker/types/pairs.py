@@ -1,4 +1,4 @@
-"""The reply form of members with scores and of fields with values."""
+"""Reply forms of members with scores and of fields with values: flat lists, as pyraft gave."""
 
 from __future__ import annotations
 
@@ -17,3 +17,16 @@ class Pairs(list[Any]):
 
     def __init__(self, pairs: Iterable[tuple[Any, Any]] = ()) -> None:
         super().__init__(part for pair in pairs for part in pair)
+
+
+class FlatMap(list[Any]):
+    """A flat list k1, v1, k2, v2 ... as RESP2 shows it; RESP3 shows a map.
+
+    The encoder knows it by `__resp_map__`.
+    """
+
+    __slots__ = ()
+    __resp_map__: ClassVar[bool] = True
+
+    def __init__(self, entries: Iterable[tuple[Any, Any]] = ()) -> None:
+        super().__init__(part for pair in entries for part in pair)
