@@ -33,7 +33,7 @@ def tick(raft: Raft) -> None:
     if _is_alone(raft):
         campaign(raft, is_sent=False)  # nobody else to wait for
     elif raft.election_elapsed >= raft.election_timeout:
-        if raft.is_voter:
+        if _may_campaign(raft):
             ask_before(raft)
         else:
             raft.set_leader("")
@@ -61,6 +61,18 @@ def _is_complete(raft: Raft, message: Message) -> bool:
     if message.log_term != log.last_term:
         return message.log_term > log.last_term
     return message.index >= log.last
+
+
+def _may_campaign(raft: Raft) -> bool:
+    """A voter may; and one whose removal is not certain yet, since its log may be needed to make
+    it so (thesis section 4.2.2). It does not count its own vote then.
+    """
+    if raft.is_voter:
+        return True
+    if raft.log.config_index <= raft.log.commit:
+        return False
+    me = raft.log.committed_membership().get(raft.nid)
+    return me is not None and me.is_voter and me.incarnation == raft.incarnation
 
 
 def _may_vote(raft: Raft) -> bool:
@@ -210,7 +222,7 @@ def _count(raft: Raft, message: Message) -> None:
 
 def on_timeout_now(raft: Raft, message: Message) -> None:
     """The leader sends this node into an election at once (thesis section 3.10)."""
-    if raft.is_voter and raft.role in (Role.FOLLOWER, Role.PRE_CANDIDATE):
+    if _may_campaign(raft) and raft.role in (Role.FOLLOWER, Role.PRE_CANDIDATE):
         campaign(raft, is_sent=True)
 
 

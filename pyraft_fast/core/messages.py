@@ -17,7 +17,7 @@ proves nothing. `sender` and `incarnation` come from the link, never from the me
     READ             context: the sender's own number for a bundle of reads
     READ_REPLY       flag: granted, then index: apply up to there first; context: as asked
     SNAPSHOT         never on the wire: a node's driver says it has a whole snapshot file on disk.
-                     index, log_term: where it stands; membership; sender: who sent it; term: 0
+                     index, log_term: where it stands; membership, clock_ms: what it says
     TIMEOUT_NOW      begin an election at once
     REMOVED          the receiver was voted out of the cluster
 """

@@ -88,7 +88,7 @@ class Raft:
     """One node's consensus.
 
     `membership` is that of the snapshot the log begins behind (empty if none); membership entries
-    in the log come on top. The driver may read: role, term, leader, membership,
+    in the log come on top. `clock_ms` is the cluster time in that snapshot. The driver may read: role, term, leader, membership,
     committed_membership, log (commit, first, last, read), progress, ticks, clock_ms, hard.
     """
 
@@ -129,7 +129,13 @@ class Raft:
     )
 
     def __init__(
-        self, config: Config, log: RaftLog, hard: HardState, membership: Membership, rng: Random
+        self,
+        config: Config,
+        log: RaftLog,
+        hard: HardState,
+        membership: Membership,
+        rng: Random,
+        clock_ms: int = 0,
     ) -> None:
         check(1 <= config.heartbeat_ticks < config.election_ticks_min, "heartbeat ticks", config)
         check(config.election_ticks_min < config.election_ticks_max, "election ticks", config)
@@ -146,7 +152,7 @@ class Raft:
         self.role = Role.FOLLOWER
         self.table = TABLE[Role.FOLLOWER]
         self.leader = ""
-        self.clock_ms = _newest_time_ms(log)
+        self.clock_ms = max(clock_ms, _newest_time_ms(log))
         self.ticks = 0
         self.election_elapsed = 0
         self.election_timeout = 0

@@ -410,6 +410,7 @@ def install_snapshot(raft: Raft, message: Message) -> None:
     membership = message.membership
     if raft.role is not Role.LEADER and index > log.commit:
         check(membership is not None, "a snapshot holds the membership", message)
+        raft.clock_ms = max(raft.clock_ms, message.clock_ms)
         if message.log_term > raft.term or raft.role is not Role.FOLLOWER:
             raft.become_follower(max(raft.term, message.log_term), "")
         if log.term(index) == message.log_term:

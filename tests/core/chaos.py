@@ -1,7 +1,7 @@
 """Chaos: faults of every kind from one seed, then healing, and everything must be well again.
 
-    python -m tests.core.chaos --seeds 1000 --first 1     run many
-    python -m tests.core.chaos --first 81723              replay one
+python -m tests.core.chaos --seeds 1000 --first 1     run many
+python -m tests.core.chaos --first 81723              replay one
 """
 
 from __future__ import annotations

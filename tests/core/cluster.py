@@ -42,7 +42,7 @@ class Node:
         self.cluster = cluster
         self.nid = nid
         self.incarnation = incarnation
-        self.disk = MemoryDisk()
+        self.disk = MemoryDisk(cluster.invariants)
         self.is_up = False
         self.is_removed = False
         self.applied = 0
@@ -58,7 +58,12 @@ class Node:
         log = self.disk.recover()
         config = self.cluster.config._replace(nid=self.nid, incarnation=self.incarnation)
         self.raft = Raft(
-            config, log, self.disk.hard, self.disk.snapshot.membership, self.cluster.rng
+            config,
+            log,
+            self.disk.hard,
+            self.disk.snapshot.membership,
+            self.cluster.rng,
+            self.disk.snapshot_time_ms,
         )
         self.applied = self.disk.snapshot.index
         self.is_up = True
@@ -93,15 +98,15 @@ class Node:
         invariants = cluster.invariants
         invariants.election_safety(raft)
         work = raft.take()
-        invariants.log_matching(raft, list(work.entries))
         if work.role_change is not None:
             self.roles.append(work.role_change.role)
         if work.snapshot is not None:
-            self.disk.save_snapshot(work.snapshot)  # the file was durable before
+            self.disk.save_snapshot(work.snapshot, raft.clock_ms)  # the file was durable before
         for message in work.send_now:
             cluster.send(message, self.incarnation)
         if work.needs_disk:
-            self.disk.jobs.append(Job(work))
+            before = raft.log.term(work.entries[0].index - 1) if work.entries else 0
+            self.disk.jobs.append(Job(work, before))
         self._publish(work)
         for state in work.reads:
             invariants.read_answered(raft, state)
@@ -149,7 +154,10 @@ class Node:
         if index <= self.disk.snapshot.index or log.term(index) < 0:
             return
         membership = next(m for at, m in reversed(log.configs) if at <= index)
-        self.disk.save_snapshot(SnapshotState(index, log.term(index), membership))
+        self.disk.save_snapshot(
+            SnapshotState(index, log.term(index), membership),
+            self.cluster.invariants.committed[index].time_ms,
+        )
         self.raft.compact(index - tail)
         self.disk.forget_below(log.first)
 
@@ -203,6 +211,7 @@ class Cluster:
     def send(self, message: Message, incarnation: int) -> None:
         """Put a message on the wire, unless it is lost."""
         self.invariants.votes_are_kept(incarnation, message)
+        self.invariants.log_matching(message.entries, message.log_term)
         if self.on_message is not None and not self.on_message(message):
             return
         faults, rng = self.faults, self.rng
@@ -263,6 +272,7 @@ class Cluster:
                         0,
                         index=found.index,
                         log_term=found.term,
+                        clock_ms=sender.disk.snapshot_time_ms,
                         membership=found.membership,
                     )
                 )

@@ -12,27 +12,31 @@ from pyraft_fast.core.log import RaftLog
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.messages import Message
 from pyraft_fast.core.work import HardState, SnapshotState, Work
+from tests.core.invariants import Invariants
 
 
 class Job:
     """What one Work asked of the disk, and the messages that wait for it."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, before: int) -> None:
         self.snapshot = work.snapshot
         self.state = work.state
         self.entries = list(work.entries)
+        self.before = before  # the term in front of them
         self.messages: Sequence[Message] = work.send_after_sync
 
 
 class MemoryDisk:
     """Durable state of one node. Reading sees only what is durable, which is the strictest case."""
 
-    def __init__(self) -> None:
+    def __init__(self, invariants: Invariants) -> None:
+        self.invariants = invariants
         self.hard = HardState()
         self.first = 1
         self.base_term = 0
         self.entries: list[Entry] = []
         self.snapshot = SnapshotState(0, 0, Membership(0))
+        self.snapshot_time_ms = 0
         self.jobs: deque[Job] = deque()
 
     @property
@@ -54,25 +58,28 @@ class MemoryDisk:
     def write(self, job: Job) -> None:
         """Carry out a job."""
         if job.snapshot is not None:
-            self.save_snapshot(job.snapshot)
-            self._restart()
+            self._restart(job.snapshot)
         if job.state is not None:
             assert job.state.term >= self.hard.term
             if job.state.term == self.hard.term:
                 assert self.hard.vote in ("", job.state.vote)
             self.hard = job.state
+        if job.entries:
+            self.invariants.log_matching(job.entries, job.before)
         for entry in job.entries:
             assert self.first <= entry.index <= self.last + 1
             del self.entries[entry.index - self.first :]
             self.entries.append(entry)
 
-    def save_snapshot(self, snapshot: SnapshotState) -> None:
+    def save_snapshot(self, snapshot: SnapshotState, time_ms: int) -> None:
+        """A snapshot file is complete; the log is another matter."""
         if snapshot.index > self.snapshot.index:
             self.snapshot = snapshot
+            self.snapshot_time_ms = time_ms
 
-    def _restart(self) -> None:
-        self.first = self.snapshot.index + 1
-        self.base_term = self.snapshot.term
+    def _restart(self, snapshot: SnapshotState) -> None:
+        self.first = snapshot.index + 1
+        self.base_term = snapshot.term
         self.entries = []
 
     def forget_below(self, first: int) -> None:
@@ -91,7 +98,7 @@ class MemoryDisk:
     def recover(self) -> RaftLog:
         """The log as a restarted node finds it."""
         if self.last < self.snapshot.index:
-            self._restart()
+            self._restart(self.snapshot)
         return RaftLog(
             self,
             self.first,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyraft_fast._entry import KIND_CONFIG
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import Membership
@@ -39,7 +41,9 @@ class Invariants:
         who = (raft.nid, raft.incarnation)
         if self.leaders.setdefault(raft.term, who) == who:
             if raft.log.last == raft.term_start:
-                require(raft.is_voter, "a new leader is a voter", who)
+                old = raft.committed_membership.get(raft.nid)
+                is_voter = raft.is_voter or (old is not None and old.is_voter)
+                require(is_voter, "a new leader is a voter", who)
                 self.leader_completeness(raft)
             return
         require(False, "election safety", raft.term, self.leaders[raft.term], who)
@@ -55,14 +59,15 @@ class Invariants:
                     (raft.nid, raft.term, index, have, self.committed[index]),
                 )
 
-    def log_matching(self, raft: Raft, entries: list[Entry]) -> None:
-        """The same index and term: the same entry, behind the same entry. Time never falls."""
+    def log_matching(self, entries: Sequence[Entry], before: int) -> None:
+        """The same index and term: the same entry, behind the same entry.
+
+        Held of all that is on any disk or wire; `before` is the term in front of `entries`.
+        """
         for entry in entries:
-            before = raft.log.term(entry.index - 1)
-            if before < 0:
-                continue
             found = self.places.setdefault((entry.index, entry.term), (entry.record, before))
-            require(found == (entry.record, before), "log matching", raft.nid, entry, before)
+            require(found == (entry.record, before), "log matching", entry, before)
+            before = entry.term
 
     def state_machine_safety(self, raft: Raft, entry: Entry) -> None:
         """No two nodes apply different entries at the same index."""
