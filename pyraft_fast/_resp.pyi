@@ -1,7 +1,7 @@
 """RESP: bytes to commands and replies, values to bytes."""
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias
 
 # bytes, bytearray, memoryview: whatever has the buffer protocol
 _Buffer: TypeAlias = Any
