@@ -99,7 +99,8 @@ def test_the_child_is_ours_in_a_session_of_its_own(listener: socket.socket, lock
 
 
 def test_the_command_line_names_what_runs(listener: socket.socket, lock: int) -> None:
-    with started(listener, lock) as child:
+    with started(listener, lock, "report") as child:
+        receive(child.pipe)  # before, the system may still be setting the process up
         line = Path(f"/proc/{child.pid}/cmdline").read_bytes().split(b"\0")
         assert MODULE.encode() in line
         assert line[0] == os.fsencode(sys.executable)
@@ -199,8 +200,8 @@ def flags_of(*flags: str) -> list[str]:
     )
     plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
-        [sys.executable, *flags, "-c", code], env=plain, stdout=subprocess.PIPE, check=True, text=True,
-        stderr=subprocess.DEVNULL,
+        [sys.executable, *flags, "-c", code], env=plain, check=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     return done.stdout.split()
 
