@@ -120,6 +120,8 @@ async def ask(
             encode_frame(FrameType.REQUEST, {"version": VERSION, "op": op, "args": args})
         )
         header = await asyncio.wait_for(question.response, seconds)
+    except RuntimeError as error:  # the transport noticed the end before its protocol did
+        raise Unreachable(f"{address.peer} closed the connection") from error
     except asyncio.TimeoutError as error:
         raise Unreachable(f"{address.peer} did not answer within {seconds} s") from error
     finally:

@@ -23,7 +23,6 @@ from pyraft_fast.consensus.frames import Fields
 from pyraft_fast.consensus.identity import INCARNATION_MAX, Identity
 from pyraft_fast.errors import (
     ClusterDown,
-    MembershipError,
     ProtocolError,
     RaftException,
     StartError,
@@ -245,7 +244,7 @@ class Joiner:
     async def _probe(self, address: Address) -> Answer | None:
         try:
             return read_answer(await ask(address, "PROBE", {}, PROBE_SECONDS_MAX))
-        except (Unreachable, ProtocolError, MembershipError):
+        except RaftException:  # not there yet, still starting, or no node of ours
             return None
 
     async def _join(self, verdict: Join) -> str:

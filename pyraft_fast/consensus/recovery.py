@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 from pyraft_fast import _entry
@@ -176,8 +175,7 @@ def _adopt_snapshot(
 ) -> None:
     """Rewrite a snapshot to load, so that it says it is of the new cluster."""
     meta = snapshots.read_meta(snapshot.path)
-    own = replace(
-        meta,
+    own = meta._replace(
         cluster=membership.cluster,
         membership=membership.encode(),
         sessions={},

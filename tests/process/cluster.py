@@ -28,9 +28,12 @@ T = TypeVar("T")
 
 
 def eventually(
-    condition: Callable[[], T], seconds: float = 20.0, what: str = "", every: float = POLL_SECONDS
+    condition: Callable[[], T], seconds: float = 20.0, what: str | Callable[[], str] = ""
 ) -> T:
-    """Await a true result of `condition`; errors of a node that is not there yet count as no."""
+    """Await a true result of `condition`; errors of a node that is not there yet count as no.
+
+    `what` says what was awaited; as a function it is asked when the time is over.
+    """
     deadline = time.monotonic() + seconds
     last: object = None
     while True:
@@ -42,8 +45,9 @@ def eventually(
         except (redis.RedisError, OSError, EOFError) as error:
             last = error
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what or condition} (last: {last!r})")
-        time.sleep(POLL_SECONDS if every is None else every)
+            said = what() if callable(what) else what
+            raise AssertionError(f"not within {seconds} s: {said or condition} (last: {last!r})")
+        time.sleep(POLL_SECONDS)
 
 
 def free_port() -> int:
@@ -153,7 +157,7 @@ class Node:
         with self.client() as client:
             return bool(client.ping())
 
-    def signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
@@ -216,7 +220,7 @@ class Cluster:
             found = [n for n in self.running() if n.nid == nid and n.role() == "leader"]
             return found[0] if found else None
 
-        return eventually(agreed, seconds, f"one leader\n{self.tails()}")
+        return eventually(agreed, seconds, lambda: f"one leader\n{self.tails()}")
 
     def follower(self) -> Node:
         leader = self.leader()
@@ -233,7 +237,11 @@ class Cluster:
             return len(info["raft_voters"].split(",")) == int(count)
 
         for node in self.running():
-            eventually(lambda n=node: ready(n), seconds, f"node {node.nid} ready\n{self.tails()}")
+            eventually(
+                lambda n=node: ready(n),
+                seconds,
+                lambda n=node: f"node {n.nid} ready\n{self.tails()}",
+            )
 
     def tails(self) -> str:
         """The last lines of every node's output, for messages of failed tests."""

@@ -97,7 +97,7 @@ def one_round(cluster: Cluster, number: int, dice: random.Random) -> tuple[int, 
         eventually(
             lambda: sum(len(load.acknowledged) for load in loads) > WRITES_BEFORE_KILL,
             30,
-            f"writes of round {number}\n{cluster.tails()}",
+            lambda: f"writes of round {number}\n{cluster.tails()}",
         )
         victims = dice.choice([[dice.choice(cluster.nodes)], list(cluster.nodes)])
         for node in victims:
@@ -108,7 +108,7 @@ def one_round(cluster: Cluster, number: int, dice: random.Random) -> tuple[int, 
         eventually(
             lambda: sum(len(load.acknowledged) for load in loads) > before + 20,
             30,
-            f"writes after the kill of round {number}\n{cluster.tails()}",
+            lambda: f"writes after the kill of round {number}\n{cluster.tails()}",
         )
     finally:
         for load in loads:

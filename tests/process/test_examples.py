@@ -96,13 +96,13 @@ def test_url_checker_runs_on_the_leader_and_moves(
     with leader.client() as client:
         client.set("url_good", f"http://127.0.0.1:{site.port}/")
         client.set("url_bad", f"http://127.0.0.1:{free_port()}/")
-    eventually(lambda: "url url_good is ok" in leader.text(), what=leader.text())
-    eventually(lambda: "url url_bad is bad" in leader.text(), what=leader.text())
+    eventually(lambda: "url url_good is ok" in leader.text(), what=leader.text)
+    eventually(lambda: "url url_bad is bad" in leader.text(), what=leader.text)
     assert "url url_good" not in follower.text()
     leader.kill()
     heir = cluster.leader()
     visits = site.visits
-    eventually(lambda: "url url_good is ok" in heir.text(), what=heir.text())
+    eventually(lambda: "url url_good is ok" in heir.text(), what=heir.text)
     assert site.visits > visits
 
 
@@ -113,11 +113,11 @@ def test_session_checker(tmp_path: Path, ended: list[Cluster]) -> None:
     with leader.client() as client:
         client.set("session_ann", int(time.time()))
         client.set("session_bob", int(time.time()) - 3600)
-    eventually(lambda: "session session_ann is ok" in leader.text(), what=leader.text())
-    eventually(lambda: "session session_bob is EXPIRED" in leader.text(), what=leader.text())
+    eventually(lambda: "session session_ann is ok" in leader.text(), what=leader.text)
+    eventually(lambda: "session session_bob is EXPIRED" in leader.text(), what=leader.text)
     leader.kill()
     heir = cluster.leader()
-    eventually(lambda: "session session_bob is EXPIRED" in heir.text(), what=heir.text())
+    eventually(lambda: "session session_bob is EXPIRED" in heir.text(), what=heir.text)
 
 
 def test_cas_has_one_winner_and_keeps_it(tmp_path: Path, ended: list[Cluster]) -> None:
@@ -155,10 +155,10 @@ def test_ping_monitor_votes_and_decides(tmp_path: Path, ended: list[Cluster], si
     ended.append(cluster)
     bad = targets.split(",")[1]
     leader = cluster.leader()
-    eventually(lambda: f"target {bad} is DOWN" in leader.text(), what=leader.text())
+    eventually(lambda: f"target {bad} is DOWN" in leader.text(), what=leader.text)
     with cluster.follower().client() as client:
         assert set(client.hgetall(f"hc_{bad}")) == {"1", "2", "3"}
     leader.kill()
     heir = cluster.leader()
-    eventually(lambda: f"target {bad} is DOWN" in heir.text(), what=heir.text())
+    eventually(lambda: f"target {bad} is DOWN" in heir.text(), what=heir.text)
     assert f"target 127.0.0.1:{site.port} is DOWN" not in heir.text()

@@ -67,7 +67,7 @@ def test_three_nodes_listed_without_ids(nodes: Callable[..., Node]) -> None:
     for node in made:
         node.start("-e", ",".join(other.addr for other in made if other is not node))
     for node in made:
-        eventually(lambda n=node: n.info()["raft_voters"] == "1,2,3", what=node.text())
+        eventually(lambda n=node: n.info()["raft_voters"] == "1,2,3", what=node.text)
     assert telnet(made[0].port, "set key value") == [b"+OK\r\n"]
     assert telnet(made[2].port, "get key") == [b"$5\r\nvalue\r\n"]
 
@@ -77,9 +77,9 @@ def test_cluster_grows_from_one_to_three_naming_one_member(nodes: Callable[..., 
     eventually(first.answers)
     assert telnet(first.port, "set key value") == [b"+OK\r\n"]
     second = nodes("2").start("-e", first.addr)
-    eventually(lambda: first.info()["raft_voters"] == "1,2", what=second.text())
+    eventually(lambda: first.info()["raft_voters"] == "1,2", what=second.text)
     third = nodes("3").start("-e", second.addr)
-    eventually(lambda: first.info()["raft_voters"] == "1,2,3", what=third.text())
+    eventually(lambda: first.info()["raft_voters"] == "1,2,3", what=third.text)
     assert telnet(third.port, "get key") == [b"$5\r\nvalue\r\n"]
     eventually(lambda: third.info()["raft_voters"] == "1,2,3")
 
@@ -92,8 +92,8 @@ def test_checkpoint_and_start_from_it(nodes: Callable[..., Node]) -> None:
     assert old.stop() == 0
     new = nodes("1").start("-l", str(snapshot))
     other = nodes("2").start("-e", new.addr)
-    eventually(lambda: telnet(new.port, "get key") == [b"$5\r\nvalue\r\n"], what=new.text())
-    eventually(lambda: telnet(other.port, "get key") == [b"$5\r\nvalue\r\n"], what=other.text())
+    eventually(lambda: telnet(new.port, "get key") == [b"$5\r\nvalue\r\n"], what=new.text)
+    eventually(lambda: telnet(other.port, "get key") == [b"$5\r\nvalue\r\n"], what=other.text)
 
 
 def test_start_from_a_snapshot_of_pyraft(nodes: Callable[..., Node], tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_start_from_a_snapshot_of_pyraft(nodes: Callable[..., Node], tmp_path: P
         "'_META_': {'id': '1', 'term': 1, 'index': 3, 'state': 'l', 'ensemble': {}}}"
     )
     node = nodes("1").start("-l", str(old))
-    eventually(lambda: telnet(node.port, "get key") == [b"$5\r\nvalue\r\n"], what=node.text())
+    eventually(lambda: telnet(node.port, "get key") == [b"$5\r\nvalue\r\n"], what=node.text)
     with node.client() as client:
         assert client.lrange("list", 0, -1) == ["a", "b"]
         assert client.hgetall("hash") == {"f": "v"}
