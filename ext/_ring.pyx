@@ -1,3 +1,4 @@
+# cython: language_level=3, auto_pickle=False, autotestdict=False
 """A ring of records in shared memory, for one writing and one reading process.
 
 It decides where bytes lie, when they may be seen and when they may be overwritten, and who has to
@@ -27,7 +28,7 @@ from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, mun
 from posix.unistd cimport close as close_fd, getpid
 
 from pyraft_fast.errors import InvariantError
-from pyraft_fast.limits import RING_BYTES
+from pyraft_fast.limits import RING_BYTES as _RING_BYTES
 
 include "limits.pxi"
 
@@ -71,6 +72,7 @@ cdef inline uint64_t align8(uint64_t length) noexcept nogil:
     return (length + 7) & ~<uint64_t>7
 
 
+@cython.final
 cdef class _Mapping:
     """The mapped memory. It goes when the ring and the last view into it are gone."""
 
@@ -141,7 +143,7 @@ cdef class Ring:
             close_fd(self._fd)  # the module `os` may be gone when the interpreter ends
 
     @staticmethod
-    def create(size=RING_BYTES):
+    def create(size=_RING_BYTES):
         """A new, empty ring of `size` bytes, a power of two of at least 4096.
 
         Raises InvariantError for another size and OSError when there is no memory.

@@ -1,3 +1,5 @@
+"""A ring of records in shared memory, for one writing and one reading process."""
+
 from typing import final
 
 DEBUG: bool
@@ -5,6 +7,7 @@ SIZE_MIN: int
 
 @final
 class Ring:
+    def __init__(self, *args: object, **kwargs: object) -> None: ...  # raises TypeError
     @staticmethod
     def create(size: int = ...) -> Ring: ...
     @staticmethod
