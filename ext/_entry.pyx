@@ -1,4 +1,4 @@
-# cython: language_level=3, auto_pickle=False
+# cython: language_level=3, auto_pickle=False, autotestdict=False
 """The log record and the values in it: one format for the log on disk, peers and the ring.
 
 A record is a header of 64 bytes, little-endian, and a payload:

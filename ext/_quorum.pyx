@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, autotestdict=False
 """Majorities: which index a majority holds, and whether a vote is decided.
 
 It decides nothing but arithmetic. Who is a voter, and whether an entry of an older term may be

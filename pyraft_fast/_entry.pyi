@@ -1,7 +1,7 @@
 """The log record and the values in it: one format for the log on disk, peers and the ring."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, NoReturn, TypeAlias, final
 
 # bytes, bytearray, memoryview, mmap: whatever has the buffer protocol
 _Buffer: TypeAlias = Any
@@ -41,6 +41,7 @@ class Batch:
 
 @final
 class Header:
+    def __init__(self, *args: NoReturn, **kwargs: NoReturn) -> None: ...
     @property
     def length(self) -> int: ...
     @property

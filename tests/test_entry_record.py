@@ -217,6 +217,10 @@ def test_records_that_do_not_hold_what_they_say() -> None:
     for cut in range(len(record)):
         with pytest.raises(ProtocolError):
             _entry.decode_record(record[:cut])
+    empty = seal(KIND_COMMANDS, 1, 1, 1, 0, 0, 0, 0, b"")
+    for length in (0, HEADER_SIZE - 1, HEADER_SIZE + 1):
+        with pytest.raises(ProtocolError, match=f"a record of {length} bytes in {HEADER_SIZE}"):
+            _entry.decode_record(length.to_bytes(4, "little") + empty[4:])
     for start in (-1, len(payload) + 1):
         with pytest.raises(ProtocolError, match="no commands at byte"):
             _entry.decode_commands(payload, start)
