@@ -139,7 +139,6 @@ class Raft:
     ) -> None:
         check(1 <= config.heartbeat_ticks < config.election_ticks_min, "heartbeat ticks", config)
         check(config.election_ticks_min < config.election_ticks_max, "election ticks", config)
-        check(hard.term >= log.last_term, "the log has no newer term than the node", hard)
         self.config = config
         self.nid = config.nid
         self.incarnation = config.incarnation
@@ -147,8 +146,10 @@ class Raft:
         self.rng = rng
         log.found(membership)
         log.commit = max(log.commit, min(hard.commit, log.last))
-        self.term = hard.term
-        self.vote = hard.vote
+        # A snapshot may have reached the disk from a term this node had not seen before it crashed.
+        is_behind = log.last_term > hard.term
+        self.term = log.last_term if is_behind else hard.term
+        self.vote = "" if is_behind else hard.vote
         self.role = Role.FOLLOWER
         self.table = TABLE[Role.FOLLOWER]
         self.leader = ""
@@ -166,12 +167,12 @@ class Raft:
         self.is_term_durable = False
         self.transferee = ""
         self.transfer_elapsed = 0
-        self.reads = Reads()
+        self.reads = Reads(rng.getrandbits(62))
         self.send_now: list[Message] = []
         self.send_after_sync: list[Message] = []
         self.wants_snapshot: list[str] = []
         self._snapshot: SnapshotState | None = None
-        self._is_saved = True
+        self._is_saved = not is_behind
         self._is_told = False
         self._soft: SoftState | None = None
         self._membership_told: Membership | None = None

@@ -45,14 +45,14 @@ class Reads:
 
     __slots__ = ("_bundle_number", "_bundles", "_rounds", "done", "failed", "number", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, first_bundle: int) -> None:
         self.waiting: list[tuple[str, int, int]] = []
         self.done: list[ReadState] = []
         self.failed: list[int] = []
         self.number = 0  # of the newest round
         self._rounds: deque[_Round] = deque()
         self._bundles: dict[int, _Bundle] = {}
-        self._bundle_number = 0
+        self._bundle_number = first_bundle  # no two lives of a node may use the same ones
 
     # Leading
 

@@ -42,6 +42,7 @@ def take_peers(raft: Raft) -> None:
         peers[member.nid] = peer
     raft.progress = peers
     raft.voting_peers = [peer for peer in peers.values() if peer.is_voter]
+    raft.reads.confirm(raft)  # a smaller majority may have answered already
 
 
 def replicate(raft: Raft) -> None:

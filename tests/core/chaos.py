@@ -140,7 +140,7 @@ class Chaos:
 
     def _change(self) -> None:
         node = self._leading()
-        if node is not None:
+        if node is not None and not self._lost(node):
             member = self.rng.choice(node.raft.membership.members)
             op = self.rng.choice(["remove", "promote", "demote", "address"])
             self._propose_change(op, member.nid, 0)
@@ -162,9 +162,9 @@ class Chaos:
         if leader is None or leader.raft.log.config_index > leader.raft.log.commit:
             return
         members = leader.raft.membership.members
-        lost = [m for m in members if self.cluster.nodes[m.nid].incarnation != m.incarnation]
+        lost = self._lost(leader)
         if lost:
-            nid = lost[0].nid
+            nid = lost[0]
         else:
             if len(leader.raft.membership.voters) < 3:
                 return
@@ -174,6 +174,12 @@ class Chaos:
                 old.crash()
             self.cluster.new_node(nid).start()
         self._propose_change("rejoin", nid, self.cluster.nodes[nid].incarnation)
+
+    def _lost(self, node: Node) -> list[str]:
+        """Members whose disk is gone, as `node` knows the members."""
+        nodes = self.cluster.nodes
+        members = node.raft.membership.members
+        return [m.nid for m in members if nodes[m.nid].incarnation != m.incarnation]
 
     def _disturb(self) -> None:
         """Somebody's patience ends early."""

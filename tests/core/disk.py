@@ -84,7 +84,7 @@ class MemoryDisk:
 
     def forget_below(self, first: int) -> None:
         """Delete entries before `first`."""
-        if first > self.first:
+        if self.first < first <= self.last + 1:  # else a restart of the log is under way
             self.base_term = self.entries[first - 1 - self.first].term
             del self.entries[: first - self.first]
             self.first = first
