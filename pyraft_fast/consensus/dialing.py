@@ -71,9 +71,13 @@ async def connect(
         reason = str(error) or "no answer"
         raise Unreachable(f"{client_address.peer} cannot be reached: {reason}") from error
     sock = transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    try:
+        if sock is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    except OSError as error:
+        transport.abort()
+        raise Unreachable(f"{client_address.peer} closed the connection at once") from error
     return transport, protocol
 
 

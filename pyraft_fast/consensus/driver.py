@@ -44,7 +44,6 @@ TICK_SECONDS: Final = TICK_MS / 1000
 RESEND_SECONDS: Final = 0.05  # after a batch of ours found no leader that takes it
 TAIL_ENTRIES: Final = 1000  # batches kept behind a snapshot in any case
 TAIL_ENTRIES_MAX: Final = 20_000  # and for live peers that need them
-ALIVE_SECONDS: Final = 5.0
 SLOW_TICKS: Final = 100  # housekeeping: snapshot transfers that stand still
 
 
@@ -380,9 +379,8 @@ class Driver:
     def _keep_from(self, index: int) -> int:
         """The first entry to keep, for peers that are a little behind or get a snapshot now."""
         lowest = index + 1 - TAIL_ENTRIES
-        now = self._loop.time()
         for nid, progress in self.raft.progress.items():
-            if now - self.heard.get(nid, 0.0) < ALIVE_SECONDS:
+            if self._links.is_up(nid):
                 lowest = min(lowest, progress.match + 1)
         lowest = min([lowest, *(at + 1 for at in self.sender.indexes())])
         stable = self.raft.log.stable + 1

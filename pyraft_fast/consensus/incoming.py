@@ -215,7 +215,7 @@ class _Caller(asyncio.BufferedProtocol):
         self._close()
 
     def _send(self, kind: FrameType, header: dict[str, object]) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(encode_frame(kind, header))
 
     def _close(self) -> None:

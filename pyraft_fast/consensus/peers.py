@@ -102,7 +102,7 @@ class PeerLink:
     def send(self, parts: Iterable[bytes]) -> bool:
         """Queue one frame, given as its pieces; False when the link is down or was cut for it."""
         transport = self._transport
-        if transport is None:
+        if transport is None or transport.is_closing():  # its end is noticed in a moment
             return False
         transport.writelines(parts)
         if transport.get_write_buffer_size() > PEER_QUEUE_BYTES_MAX:
@@ -164,6 +164,8 @@ class PeerLink:
         return was_up
 
     async def _greet(self, transport: asyncio.Transport, channel: _Channel) -> bool:
+        if transport.is_closing():
+            raise Unreachable("the connection closed at once")
         hello = Hello(self._host.identity, self.target.nid, self.target.incarnation)
         transport.write(encode_frame(FrameType.HELLO, hello.header()))
         try:

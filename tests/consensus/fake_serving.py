@@ -210,9 +210,9 @@ class FakeServing:
     def _apply(self, head: Any, record: bytes) -> None:
         if head.kind == _entry.KIND_COMMANDS:
             self.data += [words for _, words in _entry.decode_record(record)]
-        if self.ready is not None and head.origin == self.ready.incarnation:
-            if head.start == self.ready.start:
-                self.pending.pop(head.batch, None)
+        ready = self.ready
+        if ready and (head.origin, head.start) == (ready.incarnation, ready.start):
+            self.pending.pop(head.batch, None)
 
     # Snapshots
 
@@ -248,7 +248,7 @@ def until(condition: Callable[[], object], *nodes: FakeServing) -> None:
     """Pump `nodes` until `condition` holds; fails with what they logged when it never does."""
     end = time.monotonic() + WAIT_SECONDS
     while not condition():
-        if time.monotonic() > end:
+        if time.monotonic() > end or any(node.fatal for node in nodes):
             shown = "\n".join(
                 f"{n.nid}: {n.role} applied {n.applied} fatal {n.fatal}\n  " + "\n  ".join(n.logs)
                 for n in nodes

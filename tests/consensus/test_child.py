@@ -178,7 +178,8 @@ def test_bad_settings_are_fatal_with_status_2(make: Make) -> None:
     assert node.fatal is not None
     assert node.fatal.exit_status == 2
     assert "sometimes" in node.fatal.text
-    until(lambda: node.is_gone, node)
+    assert node.child is not None
+    assert node.child.wait(10) == 2
 
 
 def test_a_damaged_log_is_fatal_and_named(one: FakeServing) -> None:
