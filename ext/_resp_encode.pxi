@@ -257,7 +257,7 @@ cdef int put_container(Out* out, object value, int depth) except -1:
         return put_list(out, 62 if out.proto >= 3 else 42, <list> value, depth)
     if getattr(kind, "__resp_pairs__", False) is True:
         return put_pairs(out, list(value), depth)
-    if isinstance(value, (list, tuple, deque)):
+    if isinstance(value, (list, tuple, deque)) or getattr(kind, "__raft_list__", False) is True:
         return put_tuple(out, 42, tuple(value), depth)
     if isinstance(value, (dict, Mapping)):
         return put_dict(out, dict(value.items()), depth)

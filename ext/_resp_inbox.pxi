@@ -66,7 +66,7 @@ cdef class _Inbox:
 
     @property
     def pending(self):
-        """Bytes that arrived and are not part of anything handed out."""
+        """Bytes that arrived and are not parsed yet."""
         return self.end - self.start
 
     def feed(self, data, /):

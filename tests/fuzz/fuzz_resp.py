@@ -67,15 +67,22 @@ def drain(parser: Any, out: list[Any], count_max: int = 1 << 40) -> bool:
         return False
 
 
+def read_into(parser: Any, data: bytes) -> None:
+    """What an event loop does with bytes that arrive."""
+    while data:
+        room = parser.get_buffer(-1)
+        part, data = data[: len(room)], data[len(room) :]
+        room[: len(part)] = part
+        parser.buffer_updated(len(part))
+
+
 def play(parser: Any, pieces: list[bytes], dice: Random) -> list[Any]:
     """Feed pieces one way or the other, taking now and then; all messages, then the error."""
     out: list[Any] = []
     by_buffer = dice.random() < 0.5 and hasattr(parser, "get_buffer")
     for piece in pieces:
         if by_buffer:
-            with memoryview(parser.get_buffer(-1)) as room:
-                room[: len(piece)] = piece
-                parser.buffer_updated(len(piece))
+            read_into(parser, piece)
         else:
             parser.feed(piece)
         how = dice.randrange(4)

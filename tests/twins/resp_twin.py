@@ -384,7 +384,8 @@ def _encode_container(value: Any, v3: bool, depth: int) -> bytes:
         return _items("%" if v3 else "*", flat, v3, depth)
     if isinstance(value, (Set, set, frozenset)):
         return _items("~" if v3 else "*", value, v3, depth)
-    if isinstance(value, (Sequence, deque)):
+    marked = getattr(type(value), "__raft_list__", False) is True
+    if isinstance(value, (Sequence, deque)) or marked:
         return _items("*", value, v3, depth)
     if hasattr(value, "json"):
         shown = {k: v for k, v in value.__dict__.items() if not k.startswith("_")}
