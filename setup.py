@@ -1,12 +1,13 @@
 """Builds the compiled hot path; everything else about the package is in pyproject.toml."""
 
 import os
+from glob import glob
 
 from setuptools import Extension, setup
 
 TRACE = bool(os.environ.get("PYRAFT_FAST_TRACE"))
 NAMES = ("_entry", "_quorum", "_resp", "_ring")
-SHARED = ["ext/crc32c.h", "ext/limits.pxi", "ext/ring_atomics.h"]
+SHARED = sorted(glob("ext/*.h") + glob("ext/*.pxi"))
 
 
 def extension(name: str) -> Extension:

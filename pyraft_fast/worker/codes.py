@@ -26,6 +26,7 @@ TREE: Final = 6
 TAGGED: Final = 7
 
 _LEAVES: Final = frozenset({type(None), bool, int, float, str, bytes})
+_KEYS: Final = frozenset({int, str, bytes})  # of dicts, as the codec takes them
 _NESTING_MAX: Final = 100
 _PLAIN_NESTING_MAX: Final = 20  # below limits.NESTING_MAX, with room for what files wrap around
 # Tags inside TAGGED values
@@ -42,7 +43,7 @@ def is_plain(value: Any, depth: int = 0) -> bool:
     if kind is list:
         return all(type(item) is str or is_plain(item, depth + 1) for item in value)
     if kind is dict:
-        return all(type(k) in _LEAVES and is_plain(v, depth + 1) for k, v in value.items())
+        return all(type(k) in _KEYS and is_plain(v, depth + 1) for k, v in value.items())
     return False
 
 

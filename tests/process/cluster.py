@@ -140,7 +140,9 @@ class Node:
 
     def info(self, section: str = "raft") -> dict[str, str]:
         with self.client() as client:
-            return {key: str(value) for key, value in client.info(section).items()}
+            client.set_response_callback("INFO", str)  # as it is: redis-py would guess types
+            lines = client.execute_command("INFO", section).splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
 
     def role(self) -> str:
         return self.info()["raft_role"]
