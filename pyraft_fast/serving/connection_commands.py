@@ -30,10 +30,12 @@ Words = list[str]
 
 
 def ping(connection: Connection, words: Words) -> Any:
+    """PING [message]: PONG, or the message."""
     return words[1] if len(words) > 1 else PONG
 
 
 def echo(connection: Connection, words: Words) -> Any:
+    """ECHO message."""
     return words[1]
 
 
@@ -81,6 +83,7 @@ def hello(connection: Connection, words: Words) -> Any:
 
 
 def no_auth_hello() -> RaftException:
+    """The error for HELLO without AUTH where a password is needed."""
     return NoAuth(
         "HELLO must be called with the client already authenticated, otherwise the HELLO <proto> "
         "AUTH <user> <pass> option can be used to authenticate the client and select the RESP "
@@ -101,6 +104,7 @@ def check_password(connection: Connection, user: str, given: str) -> None:
 
 
 def auth(connection: Connection, words: Words) -> Any:
+    """AUTH [user] password."""
     if len(words) == 2 and connection.desk.password is None:
         raise CommandError(
             "AUTH <password> called without any password configured for the default user. Are "
@@ -113,10 +117,12 @@ def auth(connection: Connection, words: Words) -> Any:
 
 
 def quit_(connection: Connection, words: Words) -> Any:
+    """QUIT: OK, then the connection is closed."""
     return {"quit_after_send": OK}
 
 
 def reset(connection: Connection, words: Words) -> Any:
+    """RESET: the connection as it was when it was new."""
     connection.proto = 2
     connection.name = ""
     connection.mute = SPEAK
@@ -125,6 +131,7 @@ def reset(connection: Connection, words: Words) -> Any:
 
 
 def select(connection: Connection, words: Words) -> Any:
+    """SELECT 0; there is no other database."""
     if not words[1].lstrip("-").isdigit():
         raise CommandError("value is not an integer or out of range")
     if int(words[1]) != 0:
@@ -133,6 +140,7 @@ def select(connection: Connection, words: Words) -> Any:
 
 
 def ok(connection: Connection, words: Words) -> Any:
+    """OK, for what needs no doing here."""
     return OK
 
 
@@ -147,6 +155,7 @@ def valid_name(name: str) -> str:
 
 
 def client(connection: Connection, words: Words) -> Any:
+    """CLIENT and its subcommands."""
     name = words[1].lower()
     row = CLIENT_COMMANDS.get(name)
     if row is None:
@@ -158,15 +167,18 @@ def client(connection: Connection, words: Words) -> Any:
 
 
 def client_setname(connection: Connection, words: Words) -> Any:
+    """CLIENT SETNAME name."""
     connection.name = valid_name(words[2])
     return OK
 
 
 def client_getname(connection: Connection, words: Words) -> Any:
+    """CLIENT GETNAME: nil when there is none."""
     return connection.name or None
 
 
 def client_setinfo(connection: Connection, words: Words) -> Any:
+    """CLIENT SETINFO LIB-NAME|LIB-VER value."""
     field = words[2].lower()
     if any(not "!" <= character <= "~" for character in words[3]):
         raise CommandError(f"{field} cannot contain spaces, newlines or special characters.")
@@ -180,6 +192,7 @@ def client_setinfo(connection: Connection, words: Words) -> Any:
 
 
 def client_id(connection: Connection, words: Words) -> Any:
+    """CLIENT ID: grows with every connection to this node."""
     return connection.id
 
 
@@ -196,10 +209,12 @@ def describe(connection: Connection) -> str:
 
 
 def client_info(connection: Connection, words: Words) -> Any:
+    """CLIENT INFO: this connection as CLIENT LIST shows it."""
     return Verbatim(describe(connection) + "\n")
 
 
 def client_list(connection: Connection, words: Words) -> Any:
+    """CLIENT LIST [TYPE type | ID id ...]: a line for each connection."""
     clients = connection.desk.clients
     chosen = list(clients.values())
     if len(words) > 2:
@@ -217,6 +232,7 @@ def client_list(connection: Connection, words: Words) -> Any:
 
 
 def client_number(word: str) -> int:
+    """Read a client id; raises CommandError."""
     if not word.isascii() or not word.isdigit() or int(word) == 0:
         raise CommandError("Invalid client ID")
     return int(word)
@@ -255,6 +271,7 @@ def client_kill(connection: Connection, words: Words) -> Any:
 
 
 def kill(connection: Connection, victims: list[Connection]) -> None:
+    """Close connections: the own one behind its answer, others at once."""
     for victim in victims:
         if victim is connection:
             connection.close()
@@ -263,6 +280,7 @@ def kill(connection: Connection, victims: list[Connection]) -> None:
 
 
 def client_reply(connection: Connection, words: Words) -> Any:
+    """CLIENT REPLY ON|OFF|SKIP: SKIP silences the next command alone."""
     mode = words[2].upper()
     if mode == "ON":
         connection.mute = SPEAK
@@ -278,6 +296,7 @@ def client_reply(connection: Connection, words: Words) -> Any:
 
 
 def client_on_off(connection: Connection, words: Words) -> Any:
+    """CLIENT NO-EVICT|NO-TOUCH ON|OFF: nothing is ever evicted here."""
     if words[2].upper() not in ("ON", "OFF"):
         raise CommandError("syntax error")
     return OK

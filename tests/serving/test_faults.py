@@ -168,7 +168,12 @@ def test_what_a_dying_consensus_committed_is_answered(tmp_path: Path) -> None:
 def test_many_deaths_in_a_row_stop_the_node(tmp_path: Path) -> None:
     failed = threading.Event()
     with running(tmp_path) as node:
-        node.fail = lambda text, status: (node.failures.append((text, status)), failed.set())  # type: ignore[method-assign]
+
+        def fail(text: str, status: int) -> None:
+            node.failures.append((text, status))
+            failed.set()
+
+        node.fail = fail  # type: ignore[method-assign]
         while not failed.is_set():
             node.in_loop(lambda: node.engine._service.consensus and node.consensus().die())
         ((text, status),) = node.failures
