@@ -37,13 +37,14 @@ from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
-from pyraft_fast.core.work import HardState, SnapshotState, SoftState, Work
+from pyraft_fast.core.work import HardState, Role, SnapshotState, SoftState, Work
 from pyraft_fast.errors import ProtocolError, StorageError
 
 TICK_SECONDS: Final = TICK_MS / 1000
 RESEND_SECONDS: Final = 0.05  # after a batch of ours found no leader that takes it
 TAIL_ENTRIES: Final = 1000  # batches kept behind a snapshot in any case
 TAIL_ENTRIES_MAX: Final = 20_000  # and for live peers that need them
+SNAPSHOT_AGAIN_SECONDS: Final = 2.0  # after a transfer that failed
 SLOW_TICKS: Final = 100  # housekeeping: snapshot transfers that stand still
 
 
@@ -112,6 +113,11 @@ class Driver:
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         self._follow()
         self.wake()
+
+    @property
+    def role(self) -> str:
+        """The node's part, in the word that users see."""
+        return Role.JOINING.value if self._soft is None else self._soft.role
 
     # Events: each goes into the core, and asks for a turn.
 
@@ -324,7 +330,8 @@ class Driver:
             return
         membership = self.raft.membership
         addr = self.address_of(now.leader)
-        told = (now.role, now.term, now.leader, addr, is_complete(membership))
+        can_serve = bool(now.leader) and now.role != Role.REMOVED and is_complete(membership)
+        told = (now.role, now.term, now.leader, addr, can_serve)
         if told != self._told:
             self._told = told
             self._serving.role(*told)
@@ -389,15 +396,22 @@ class Driver:
     def _send_snapshot(self, nid: str) -> None:
         if self.snapshot is None:
             self._host.log(logging.WARNING, f"node {nid} needs a snapshot, and there is none yet")
-            self.raft.snapshot_sent(nid, False)
+            self._snapshot_ended(nid, False)
             return
         try:
             self.sender.start(nid, self.snapshot)
         except StorageError as error:
             self._host.log(logging.ERROR, f"no snapshot for {nid}: {error}")
-            self.raft.snapshot_sent(nid, False)
+            self._snapshot_ended(nid, False)
 
     def _snapshot_ended(self, nid: str, ok: bool) -> None:
+        """Tell the core; after a failure only in a while, since it asks again at once."""
+        if ok:
+            self._snapshot_over(nid, ok)
+        else:
+            self._loop.call_later(SNAPSHOT_AGAIN_SECONDS, self._snapshot_over, nid, ok)
+
+    def _snapshot_over(self, nid: str, ok: bool) -> None:
         self.raft.snapshot_sent(nid, ok)
         self.wake()
 

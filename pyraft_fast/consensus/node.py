@@ -51,8 +51,8 @@ from pyraft_fast.errors import (
     TryAgain,
 )
 
-HANDOVER_SECONDS_MAX: Final = 1.0
-DISK_STOP_SECONDS_MAX: Final = 0.4
+HANDOVER_SECONDS_MAX: Final = 0.9
+DISK_STOP_SECONDS_MAX: Final = 0.25
 ANNOUNCE_SECONDS: Final = 1.0  # between attempts to tell the cluster where this node is now
 
 

@@ -22,7 +22,7 @@ from pyraft_fast.consensus.frames import Fields, Frame, FrameType, encode_frame
 from pyraft_fast.consensus.identity import PeerHost
 from pyraft_fast.errors import DamagedFile, ProtocolError, StorageError
 from pyraft_fast.limits import SNAPSHOT_CHUNK_BYTES
-from pyraft_fast.storage.snapshot import PartialSnapshot
+from pyraft_fast.storage.snapshot import PartialSnapshot, prune
 
 CHUNKS_IN_FLIGHT_MAX: Final = 4
 SILENCE_SECONDS_MAX: Final = 10.0  # without an acknowledgement a transfer is given up
@@ -267,6 +267,8 @@ class SnapshotReceiver:
         if offer.index <= commit:  # this node has all of it
             self._acknowledge(nid, offer, offer.total_bytes, "done")
             return
+        if self._work.qsize() > 4 * CHUNKS_IN_FLIGHT_MAX:
+            raise ProtocolError("more snapshot offers than answers")
         self._work.put_nowait((nid, offer, -1, b""))
 
     def chunk(self, nid: str, frame: Frame) -> None:
@@ -330,6 +332,12 @@ class SnapshotReceiver:
         self._partial = self._offer = None
         self._acknowledge(nid, offer, offer.total_bytes, "done")
         self._on_done(nid, offer, path)
+        try:
+            await asyncio.get_running_loop().run_in_executor(
+                self._pool, prune, self._folder, self._host.identity.nid
+            )
+        except StorageError as error:  # the serving side may be deleting the same ones
+            self._host.log(logging.INFO, f"older snapshots stay for now: {error}")
 
     def _forget(self) -> None:
         if self._partial is not None:

@@ -14,7 +14,7 @@ def status_of(driver: Driver, me: Identity, fsync: str, wal: WalStats) -> dict[s
     raft = driver.raft
     membership = raft.membership
     return {
-        "role": str(raft.role.value),
+        "role": driver.role,
         "term": raft.term,
         "leader": raft.leader,
         "leader_addr": driver.address_of(raft.leader),
