@@ -88,8 +88,10 @@ class Raft:
     """One node's consensus.
 
     `membership` is that of the snapshot the log begins behind (empty if none); membership entries
-    in the log come on top. `clock_ms` is the cluster time in that snapshot. The driver may read: role, term, leader, membership,
-    committed_membership, log (commit, first, last, read), progress, ticks, clock_ms, hard.
+    in the log come on top. `clock_ms` is the cluster time in that snapshot.
+
+    The driver may read: role, term, leader, membership, committed_membership, log (commit, first,
+    last, stable, read), progress, ticks, clock_ms, hard, is_leader, accepts.
     """
 
     __slots__ = (

@@ -311,7 +311,7 @@ class Cluster:
             if condition():
                 return
             self.run(1)
-        raise AssertionError("it did not happen in time")
+        assert condition(), "it did not happen in time"
 
     # Nodes
 
