@@ -165,9 +165,10 @@ cdef int put_list(Out* out, char lead, list items, int depth) except -1:
     go_deeper(depth)
     put_head(out, lead, count)
     for i in range(count):
-        if i >= PyList_GET_SIZE(items):  # a user's type may have code that runs here
+        if i >= PyList_GET_SIZE(items):  # code of a user's type may have run
             return changed()
-        put_value(out, <object> PyList_GET_ITEM(items, i), depth + 1)
+        item = <object> PyList_GET_ITEM(items, i)  # held, since the list may lose it meanwhile
+        put_value(out, item, depth + 1)
     return 0
 
 
@@ -257,6 +258,8 @@ cdef int put_container(Out* out, object value, int depth) except -1:
         return put_list(out, 62 if out.proto >= 3 else 42, <list> value, depth)
     if getattr(kind, "__resp_pairs__", False) is True:
         return put_pairs(out, list(value), depth)
+    if getattr(kind, "__resp_map__", False) is True:
+        return put_flat_map(out, list(value), depth)
     if isinstance(value, (list, tuple, deque)) or getattr(kind, "__raft_list__", False) is True:
         return put_tuple(out, 42, tuple(value), depth)
     if isinstance(value, (dict, Mapping)):
@@ -276,6 +279,17 @@ cdef int put_pairs(Out* out, list flat, int depth) except -1:
     if out.proto < 3:
         return put_list(out, 42, flat, depth)
     return put_tuple(out, 42, tuple(zip(flat[::2], flat[1::2])), depth)
+
+
+cdef int put_flat_map(Out* out, list flat, int depth) except -1:
+    """A flat list k1, v1, k2, v2 ...; RESP3 shows a map."""
+    if out.proto < 3:
+        return put_list(out, 42, flat, depth)
+    go_deeper(depth)
+    put_head(out, 37, PyList_GET_SIZE(flat) // 2)  # '%'
+    for part in flat:
+        put_value(out, part, depth + 1)
+    return 0
 
 
 cdef int put_json(Out* out, object value) except -1:

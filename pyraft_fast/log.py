@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
 
 from pyraft_fast._entry import KIND_COMMANDS, decode_record
 from pyraft_fast.errors import StorageError
@@ -20,7 +21,8 @@ from pyraft_fast.storage.groups import Broken, parse_group
 from pyraft_fast.storage.segments import Segment, find_segments, read_segment
 
 
-class LogItem(NamedTuple):
+@dataclass(slots=True)
+class LogItem:
     """One command of the log. `ts` is the entry's time in epoch seconds."""
 
     term: int
@@ -31,11 +33,11 @@ class LogItem(NamedTuple):
 
     def to_list(self) -> list[Any]:
         """pyraft's form of an item."""
-        return list(self)
+        return list(astuple(self))
 
     def to_dict(self) -> dict[str, Any]:
         """By name, ready for JSON."""
-        return self._asdict()
+        return asdict(self)
 
 
 class LogFile:

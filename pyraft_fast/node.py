@@ -269,7 +269,10 @@ class RaftNode:
         def stop(_number: int, _frame: FrameType | None) -> None:
             self.shutdown()
 
-        defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        defaults: dict[signal.Signals, Any] = {
+            signal.SIGINT: signal.default_int_handler,
+            signal.SIGTERM: signal.SIG_DFL,
+        }
         taken = [n for n, default in defaults.items() if signal.getsignal(n) is default]
         for number in taken:
             signal.signal(number, stop)

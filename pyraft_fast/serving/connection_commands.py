@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pyraft_fast.errors import CommandError, NoAuth, NoProto, RaftException, WrongPass
 from pyraft_fast.protocol.replies import Map, Status, Verbatim
+from pyraft_fast.worker.info import REDIS_VERSION
 
 if TYPE_CHECKING:
     from pyraft_fast.serving.connection import Connection
 
-REDIS_VERSION: Final = "7.2.0"  # whose commands and replies this package follows
 SERVER_NAME: Final = "redis"  # what client libraries expect to see in HELLO
 SPEAK, SKIP, MUTE = range(3)  # CLIENT REPLY ON, SKIP, OFF
 

@@ -379,6 +379,8 @@ def _encode_container(value: Any, v3: bool, depth: int) -> bytes:
     if getattr(type(value), "__resp_pairs__", False) is True and v3:
         pairs = [tuple(value[i : i + 2]) for i in range(0, len(value), 2)]
         return _items("*", pairs, v3, depth)
+    if getattr(type(value), "__resp_map__", False) is True:
+        return _items("%" if v3 else "*", value, v3, depth)
     if isinstance(value, Mapping):
         flat = [part for pair in value.items() for part in pair]
         return _items("%" if v3 else "*", flat, v3, depth)
