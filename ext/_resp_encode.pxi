@@ -268,7 +268,7 @@ cdef int put_container(Out* out, object value, int depth) except -1:
         return put_tuple(out, 126 if out.proto >= 3 else 42, tuple(value), depth)
     if isinstance(value, Sequence):
         return put_tuple(out, 42, tuple(value), depth)
-    if hasattr(value, "json"):
+    if hasattr(value, "json") and not isinstance(value, type):
         return put_json(out, value)
     text = f"ERR handler returned a {kind.__name__}, which has no RESP form"
     return put_line(out, 45, utf8(text))

@@ -33,8 +33,8 @@ def dump_str(data: bytes) -> str:
 
 def split_address(address: str) -> tuple[str, int]:
     """Host and port of `host:port` or `[v6]:port`. Raises ValueError for anything else."""
-    host, _, port = address.rpartition(":")
-    if not port.isdigit():
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal():
         raise ValueError(f"{address!r} is not host:port")
     return host.strip("[]") or "127.0.0.1", int(port)
 

@@ -389,7 +389,7 @@ def _encode_container(value: Any, v3: bool, depth: int) -> bytes:
     marked = getattr(type(value), "__raft_list__", False) is True
     if isinstance(value, (Sequence, deque)) or marked:
         return _items("*", value, v3, depth)
-    if hasattr(value, "json"):
+    if hasattr(value, "json") and not isinstance(value, type):
         shown = {k: v for k, v in value.__dict__.items() if not k.startswith("_")}
         return _bulk(json.dumps(shown))
     return _line("-", f"ERR handler returned a {type(value).__name__}, which has no RESP form")
