@@ -123,7 +123,7 @@ class Node:
             found = await loop.run_in_executor(None, recovery.look, settings)
         recovered = await loop.run_in_executor(None, recovery.open_log, settings, found)
         self._run(recovered)
-        if self._driver is not None and settings.ensemble:
+        if self._driver is not None:
             await announce(self._driver, self._control, self)
 
     async def _find_cluster(self, found: recovery.Found) -> None:

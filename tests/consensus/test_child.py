@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -51,6 +53,11 @@ def make_cluster(make: Make, **settings: object) -> list[FakeServing]:
 
 def voters(node: FakeServing) -> list[str]:
     return [m.nid for m in Membership.decode(node.membership).voters] if node.membership else []
+
+
+def address(node: FakeServing, nid: str) -> str:
+    member = Membership.decode(node.membership).get(nid) if node.membership else None
+    return "" if member is None else member.addr
 
 
 def put(node: FakeServing, text: str, nodes: list[FakeServing]) -> None:
@@ -227,6 +234,22 @@ def test_a_snapshot_to_load_founds_a_new_cluster(one: FakeServing) -> None:
     assert one.ready is not None
     assert old is not None
     assert one.ready.cluster != old.cluster
+
+
+def test_a_cluster_of_one_takes_its_new_address(one: FakeServing) -> None:
+    one.kill()
+    one.move()
+    one.start()
+
+    until(lambda: address(one, "n1") == one.addr, one)
+
+
+def test_garbage_on_the_peer_port_does_not_hurt(one: FakeServing) -> None:
+    rng = random.Random(5)
+    for size in (1, 11, 12, 100, 70_000):
+        with socket.create_connection(one.listener.getsockname()) as stranger:
+            stranger.sendall(rng.randbytes(size))
+    put(one, "unhurt", [one])
 
 
 # Three nodes
@@ -408,12 +431,7 @@ def test_a_member_at_a_new_address_is_found_again(make: Make) -> None:
     moved.start()
     until(lambda: leader_of(nodes), *nodes)
     put(moved, "x", nodes)
-
-    def is_known() -> bool:
-        member = Membership.decode(nodes[0].membership).get(moved.nid)
-        return member is not None and member.addr == moved.addr
-
-    until(is_known, *nodes)
+    until(lambda: address(nodes[0], moved.nid) == moved.addr, *nodes)
 
 
 def test_all_nodes_at_new_addresses_find_each_other(make: Make) -> None:
