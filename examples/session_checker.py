@@ -16,7 +16,7 @@ from pyraft_fast import raft
 def check_sessions(node):
     while not node.shutdown_flag and node.state == "l":
         with node.data_lock:
-            sessions = {key: value for key, value in node.data.items() if key.startswith("session_")}
+            sessions = {key: seen for key, seen in node.data.items() if key.startswith("session_")}
         for name, last_seen in sessions.items():
             age = time.time() - int(last_seen)
             word = "ok" if age < node.args.lifetime else "EXPIRED"

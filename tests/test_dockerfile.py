@@ -72,9 +72,7 @@ def test_copied_files_are_enough_to_build_the_wheel(tmp_path: Path) -> None:
                 shutil.copy2(origin, place)
     (command,) = re.findall(r"pip (wheel .*)", _run_steps())
     words = shlex.split(command.replace("/wheels", str(tmp_path / "wheels")))
-    subprocess.run(
-        [sys.executable, "-m", "pip", *words, "--no-deps", "-q"], check=True, cwd=source
-    )
+    subprocess.run([sys.executable, "-m", "pip", *words, "--no-deps", "-q"], check=True, cwd=source)
     assert list((tmp_path / "wheels").glob("pyraft_fast-*.whl"))
 
 

@@ -96,9 +96,10 @@ def test_dice_are_only_typed_in_the_core() -> None:
     """`random` may be imported for the type of the dice that are handed in, never rolled."""
     for path in (PACKAGE / "core").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                if node.value.id == "random":
-                    assert node.attr == "Random", f"{path}:{node.lineno}: random.{node.attr}"
+            if not isinstance(node, ast.Attribute) or not isinstance(node.value, ast.Name):
+                continue
+            if node.value.id == "random":
+                assert node.attr == "Random", f"{path}:{node.lineno}: random.{node.attr}"
 
 
 def test_every_module_imports_without_side_effects_on_logging() -> None:

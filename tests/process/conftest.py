@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,8 +31,8 @@ def nodes(tmp_path: Path) -> Iterator[Callable[..., Node]]:
     """Make any number of nodes: `nodes("2")`; all are ended with the test."""
     made: list[Node] = []
 
-    def make(nid: str, **options: object) -> Node:
-        made.append(Node(nid, tmp_path / f"n{nid}-{len(made)}", **options))  # type: ignore[arg-type]
+    def make(nid: str, **options: Any) -> Node:
+        made.append(Node(nid, tmp_path / f"n{nid}-{len(made)}", **options))
         return made[-1]
 
     yield make

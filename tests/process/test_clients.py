@@ -42,7 +42,8 @@ assert client.rpush("list", "a", "b", "c") == 3
 assert client.lrange("list", 0, -1) == [b"a", b"b", b"c"]
 client.delete("zset")
 assert client.zadd("zset", {"one": 1, "two": 2}) == 2
-assert [tuple(p) for p in client.zrange("zset", 0, -1, withscores=True)] == [(b"one", 1.0), (b"two", 2.0)]
+pairs = client.zrange("zset", 0, -1, withscores=True)
+assert [tuple(pair) for pair in pairs] == [(b"one", 1.0), (b"two", 2.0)]
 pipe = client.pipeline(transaction=False)
 for number in range(100):
     pipe.set("p:%d" % number, number).get("p:%d" % number)

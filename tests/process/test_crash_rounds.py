@@ -90,7 +90,9 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 def one_round(cluster: Cluster, number: int, dice: random.Random) -> tuple[int, int]:
     """Returns how many writes were acknowledged and how many failed."""
-    loads = [Load(f"{number}-{n}", cluster.nodes, random.Random(dice.random())) for n in range(WRITERS)]
+    loads = [
+        Load(f"{number}-{n}", cluster.nodes, random.Random(dice.random())) for n in range(WRITERS)
+    ]
     for load in loads:
         load.start()
     try:

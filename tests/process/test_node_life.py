@@ -234,9 +234,7 @@ def test_killed_consensus_process_is_restarted_and_loses_no_acknowledged_write(
     assert any(error.startswith("UNCERTAIN") for error in errors)
 
 
-def test_shutdown_command_stops_this_node_only(
-    nodes: Callable[..., Node], node: Node
-) -> None:
+def test_shutdown_command_stops_this_node_only(nodes: Callable[..., Node], node: Node) -> None:
     node.start()
     eventually(node.answers)
     with node.client() as client:
