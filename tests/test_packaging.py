@@ -109,4 +109,4 @@ def test_wheel_installs_and_serves_from_outside_the_tree(
         [python, "-c", code, f"127.0.0.1:{free_port()}"],
         check=True, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=60,
     )  # fmt: skip
-    assert done.stdout == "OK value\n", done
+    assert done.stdout == "True value\n", done
