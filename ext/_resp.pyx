@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, auto_pickle=False, autotestdict=False
 """RESP, the protocol of Redis clients: bytes to commands and replies, values to bytes.
 
 Parsers are fed and then pulled: "not all there yet" is an empty list, which is something else
@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence, Set
 from pyraft_fast.errors import CommandError, ProtocolError, RaftException, ReplyError
 from pyraft_fast.protocol.replies import NIL_ARRAY, Map, Push, Status, Verbatim
 
+cimport cython
 from cpython.buffer cimport (
     PyBUF_FORMAT,
     PyBUF_SIMPLE,

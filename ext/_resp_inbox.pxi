@@ -74,9 +74,10 @@ cdef class _Inbox:
         cdef Py_buffer view
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            self.make_room(view.len)
-            memcpy(self.data + self.end, view.buf, view.len)
-            self.end += view.len
+            if view.len:
+                self.make_room(view.len)
+                memcpy(self.data + self.end, view.buf, view.len)
+                self.end += view.len
         finally:
             PyBuffer_Release(&view)
 

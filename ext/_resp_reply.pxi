@@ -14,6 +14,7 @@ cdef object frozen(object value):
     return frozenset(value) if isinstance(value, set) else value
 
 
+@cython.final
 cdef class ReplyParser(_Inbox):
     """Replies of a server, from the bytes that arrive.
 
@@ -202,7 +203,7 @@ cdef class ReplyParser(_Inbox):
         return 1
 
 
-SIMPLE_NAMES = {58: "integer", 95: "nil", 35: "boolean", 44: "double", 40: "big number"}
+cdef dict SIMPLE_NAMES = {58: "integer", 95: "nil", 35: "boolean", 44: "double", 40: "big number"}
 cdef frozenset DOUBLE_LETTERS = frozenset("0123456789+-.eE")
 
 

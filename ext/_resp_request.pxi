@@ -1,6 +1,7 @@
 # Requests: arrays of bulk strings, and inline commands. Included by _resp.pyx.
 
 
+@cython.final
 cdef class Parser(_Inbox):
     """Commands of one client, from the bytes that arrive.
 

@@ -172,6 +172,7 @@ def test_bounds_are_arguments() -> None:
         (encode_command(["1", "2", "3"]), "invalid multibulk length"),
         (encode_command(["12345", "1234"]), "too big command"),
         (b"a" * 33 + b"\n", "too big inline request"),
+        (b"*" + b"1" * 31 + b"\r\n", "invalid multibulk length"),
         (b"*" + b"1" * 32 + b"\r\n", "too big mbulk count string"),
         (b"*1\r\n$" + b"1" * 32 + b"\r\n", "too big bulk count string"),
     ]:
