@@ -133,8 +133,13 @@ def tick(raft: Raft) -> None:
 
 
 def _has_caught_up(raft: Raft, peer: Progress) -> bool:
-    """Did the last round of catching up end, and take less than an election timeout?"""
+    """Did the last round of catching up end, and take less than an election timeout?
+
+    It ends with an answer that came after it began, so that no dead learner becomes a voter.
+    """
     if peer.state != REPLICATE or peer.match < peer.round_end:
+        return False
+    if peer.heard_tick <= peer.round_tick:
         return False
     took = raft.ticks - peer.round_tick
     peer.round_end = raft.log.last
@@ -165,10 +170,14 @@ def _tell_who_left(raft: Raft, membership: Membership) -> None:
 
 
 def _hand_over(raft: Raft) -> None:
-    """Step down; the best of the others need not wait for a timeout."""
-    for peer in raft.progress.values():
-        replication.send_heartbeat(raft, peer, False)
+    """Step down; the best of the others need not wait for a timeout.
+
+    It is not told what is committed: knowing this node to be removed, it would not listen.
+    """
     successor = transfer.best_successor(raft)
-    if successor is not None:
-        transfer.send_timeout_now(raft, successor)
+    for peer in raft.progress.values():
+        if peer is successor:
+            transfer.send_timeout_now(raft, peer)
+        else:
+            replication.send_heartbeat(raft, peer, False)
     raft.become_follower(raft.term, "")

@@ -9,7 +9,7 @@ proves nothing. `sender` and `incarnation` come from the link, never from the me
                      refused; hint, log_term: a place at or before which the logs may agree
     HEARTBEAT        commit: not above what the receiver is known to hold; flag: answer this;
                      context: the newest read round
-    HEARTBEAT_REPLY  context: as asked
+    HEARTBEAT_REPLY  context: as asked; index: the sender's last entry
     PREVOTE          term: the one the sender would begin; index, log_term: its last entry
     PREVOTE_REPLY    flag: granted, then term is the one asked about
     VOTE             index, log_term: the sender's last entry; flag: the leader asked for this

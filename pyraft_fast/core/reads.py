@@ -152,10 +152,11 @@ class Reads:
         self._answer(raft, message.sender, message.incarnation, message.context, None)
 
     def fail_all(self, raft: Raft) -> None:
-        """The leader this node had, or was, is none any more."""
-        asks = [ask for done in self._rounds for ask in done.asks] + self.waiting
+        """The leader this node had, or was, is none any more. Own reads not begun may begin yet."""
+        asks = [ask for done in self._rounds for ask in done.asks]
+        asks += [ask for ask in self.waiting if ask[0]]
         self._rounds.clear()
-        self.waiting = []
+        self.waiting = [ask for ask in self.waiting if not ask[0]]
         for nid, incarnation, context in asks:
             if nid:
                 self._answer(raft, nid, incarnation, context, None)

@@ -207,9 +207,11 @@ def _on_refusal(raft: Raft, peer: Progress, message: Message) -> None:
     if peer.state == SNAPSHOT:
         return
     if peer.state == REPLICATE:
-        if refused <= peer.match:
+        if refused < peer.match:
             return  # an answer from before it agreed
         peer.move(PROBE)
+        if refused == peer.match:
+            return  # the same, most likely; if not, it will say so again
     elif refused != peer.next - 1:
         return
     hint = min(message.hint, refused - 1)
@@ -246,8 +248,10 @@ def on_heartbeat_reply(raft: Raft, message: Message) -> None:
         return
     peer.heard_tick = raft.ticks
     peer.is_paused = False
-    if peer.state == REPLICATE and peer.match < raft.log.last and peer.match == peer.stalled_at:
-        peer.must_check = True  # nothing was answered for a whole heartbeat: was something lost?
+    if peer.state == REPLICATE:
+        # Nothing was answered for a whole heartbeat, or it has less than it had: was it lost?
+        is_stalled = peer.match < raft.log.last and peer.match == peer.stalled_at
+        peer.must_check = peer.must_check or is_stalled or message.index < peer.match
     peer.stalled_at = peer.match
     if peer.is_voter and message.context > peer.read_round:
         peer.read_round = message.context
@@ -386,6 +390,7 @@ def on_heartbeat(raft: Raft, message: Message) -> None:
                 raft.nid,
                 message.sender,
                 raft.term,
+                index=raft.log.last,
                 context=message.context,
                 clock_ms=raft.clock_ms,
                 incarnation=raft.incarnation,
