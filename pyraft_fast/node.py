@@ -241,6 +241,7 @@ class RaftNode:
         threading.Thread(target=self._shut_down, name=f"pyraft-shutdown-{self.nid}").start()
 
     def _shut_down(self) -> None:
+        self.log_info("stopping")
         try:
             extra = [worker for offset, worker in self.worker_map.items() if offset]
             for worker in extra:
@@ -249,6 +250,7 @@ class RaftNode:
             for worker in extra:
                 worker.join(STOP_SECONDS)
         finally:
+            self.log_info("stopped")
             self._stopped.set()
 
     def join(self, timeout: float | None = None) -> bool:

@@ -75,6 +75,7 @@ if [ -n "$missing" ]; then
     fi
 fi
 
+echo "preparing $venv (Python $short) to $purpose; this takes a minute the first time"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 if [ "$purpose" = test ]; then
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[test]'

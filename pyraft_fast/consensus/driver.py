@@ -336,7 +336,7 @@ class Driver:
             self._told = told
             self._serving.role(*told)
         if before is None or (before.role, before.term) != (now.role, now.term):
-            leads = f", leader {now.leader}" if now.leader else ""
+            leads = f", leader {now.leader}" if now.leader and now.role != Role.LEADER else ""
             self._host.log(logging.INFO, f"{now.role} in term {now.term}{leads}")
         moved = before is None or before[1:] != now[1:]
         if moved and now.leader and self._reaches(now.leader):
