@@ -9,7 +9,7 @@ process that raised it must stop rather than go on.
 from __future__ import annotations
 
 
-class RaftException(Exception):  # noqa: N818 - the name users of pyraft import
+class RaftException(Exception):
     """Base of every error this package raises on purpose; `code` is its Redis code word."""
 
     code = "ERR"

@@ -489,4 +489,5 @@ class RaftNode:
 
     def _say(self, level: int, msg: str) -> None:
         if self.logger.isEnabledFor(level):
-            self.logger.log(level, "[%s-%d(%s)] %s", self.nid, self.term, self.state, msg)
+            node = f"{self.nid}-{self.term}({self.state})"
+            self.logger.log(level, "[%s] %s", node, msg, extra={"node": node})

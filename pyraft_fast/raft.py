@@ -16,6 +16,7 @@ import logging.handlers
 import socket
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from pyraft_fast.address import check_nid, parse_address, parse_ensemble
@@ -150,11 +151,24 @@ def parse_default_args(
     return args
 
 
+class LineFormatter(logging.Formatter):
+    """pyraft's lines: `[INFO][1-2(l):2026-11-23 20:51:00.123456] text`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as a line (and a traceback behind it, if there is one)."""
+        stamp = datetime.fromtimestamp(record.created).isoformat(" ", "microseconds")
+        text = super().format(record)
+        node = getattr(record, "node", None)
+        if node is None:
+            return f"[{record.levelname}][{record.name}:{stamp}] {text}"
+        return f"[{record.levelname}][{node}:{stamp}] {text[len(node) + 3 :]}"
+
+
 def configure_logging(level: str, file_name: str | None) -> None:
     """Send the package's log lines to standard error and, when named, to a rotating file."""
     logger = logging.getLogger("pyraft_fast")
     logger.setLevel(LOG_LEVELS[level])
-    form = logging.Formatter("[%(levelname)s]%(message)s")
+    form = LineFormatter()
     for old in list(logger.handlers):
         logger.removeHandler(old)
         old.close()
