@@ -94,10 +94,10 @@ class ConsensusChild:
     def _write(self, *parts: bytes) -> None:
         if not self._open:
             return
-        if self._backlog:
-            self._backlog.extend(parts)
+        waiting = bool(self._backlog)
+        self._backlog.extend(part for part in parts if part)  # a tick has no payload
+        if waiting:
             return
-        self._backlog.extend(parts)
         self._writable()
         if self._backlog and self._open:
             self._loop.add_writer(self._pipe.fileno(), self._drained)
