@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pyraft_fast._resp import Parser, encode_into
 from pyraft_fast.errors import ProtocolError
 from pyraft_fast.limits import OUTPUT_BYTES_MAX, OUTPUT_BYTES_PAUSE, PIPELINE_COMMANDS_MAX
-from pyraft_fast.serving.connection_commands import SKIP, SPEAK
+from pyraft_fast.serving.connection_commands import MUTE, SKIP, SPEAK
 from pyraft_fast.serving.origin import Origin
 
 if TYPE_CHECKING:
@@ -210,6 +210,7 @@ class Connection(Origin, asyncio.BufferedProtocol):
             return True
         if key == "quit_after_send":
             encode_into(self.out, wanted, self.proto)
+        self.mute = MUTE  # commands that were pipelined behind it get no answer
         self.close()
         return True
 
