@@ -129,8 +129,12 @@ def _send_append(raft: Raft, peer: Progress, bytes_max: int) -> bool:
 
 
 def send_heartbeat(raft: Raft, peer: Progress, must_answer: bool) -> None:
-    """Tell commit, clock and read round; never a commit index the peer may not have."""
-    commit = min(peer.match, raft.log.commit)
+    """Tell commit, clock and read round; never a commit index the peer may not have.
+
+    While it is probed that is none: with weaker sync modes it may have lost what it had accepted,
+    and show what stood there before.
+    """
+    commit = min(peer.match, raft.log.commit) if peer.state == REPLICATE else 0
     peer.commit_sent = commit
     raft.send_now.append(
         Message(
@@ -161,6 +165,8 @@ def tick(raft: Raft) -> None:
     if raft.ticks - _majority_heard_tick(raft) >= raft.config.election_ticks_max:
         raft.become_follower(raft.term, "")
         return
+    if not raft.is_term_durable:
+        return  # nobody may hear of a term whose own vote could be forgotten
     for peer in raft.progress.values():
         send_heartbeat(raft, peer, True)
 
@@ -319,7 +325,7 @@ def on_append(raft: Raft, message: Message) -> None:
 def _take_entries(raft: Raft, message: Message) -> None:
     log = raft.log
     entries = message.entries
-    config_index = log.config_index
+    membership = log.membership
     skip = 0
     if message.index < log.last:
         for entry in entries:
@@ -333,7 +339,7 @@ def _take_entries(raft: Raft, message: Message) -> None:
         log.append(entry)
     if entries[-1].time_ms > raft.clock_ms:
         raft.clock_ms = entries[-1].time_ms
-    if log.config_index != config_index:
+    if log.membership is not membership:  # perhaps another one at the same index
         raft.take_membership()
 
 

@@ -35,6 +35,27 @@ class Chaos:
             snapshot_loss=rng.choice([0.0, 0.3]),
         )
         self.cluster = Cluster(rng.choice([1, 2, 3, 3, 5]), rng.choice([0, 0, 1]), seed, faults)
+        weighted = {
+            self._propose: 30,
+            self._read: 15,
+            self._partition: 4,
+            self._mend: 5,
+            self._crash: 5,
+            self._restart: 7,
+            self._snapshot: 4,
+            self._transfer: 2,
+            self._join: 2,
+            self._change: 3,
+            self._wipe: 1,
+            self._disturb: 1,
+            self._stop: 2,
+            self._go_on: 4,
+            self._slow: 1,
+        }
+        self.actions = list(weighted)
+        # Each run leaves some faults out and has more of others: so few do not hide many.
+        self.weights = [weight * rng.choice([0, 1, 1, 4]) for weight in weighted.values()]
+        self.weights[0] = max(self.weights[0], 20)
         self.names = 100
         self.proposed = 0
 
@@ -48,22 +69,7 @@ class Chaos:
         return self.cluster
 
     def _act(self) -> None:
-        actions = [
-            (self._propose, 30),
-            (self._read, 15),
-            (self._partition, 4),
-            (self._mend, 5),
-            (self._crash, 5),
-            (self._restart, 7),
-            (self._snapshot, 4),
-            (self._transfer, 2),
-            (self._join, 2),
-            (self._change, 3),
-            (self._wipe, 1),
-            (self._disturb, 1),
-        ]
-        action = self.rng.choices([a for a, _ in actions], [w for _, w in actions])[0]
-        action()
+        self.rng.choices(self.actions, self.weights)[0]()
 
     def _any(self) -> Node | None:
         nodes = [node for node in self.cluster.up() if not node.is_removed]
@@ -181,6 +187,22 @@ class Chaos:
         members = node.raft.membership.members
         return [m.nid for m in members if nodes[m.nid].incarnation != m.incarnation]
 
+    def _stop(self) -> None:
+        """A process stands still for a while and knows nothing of it."""
+        node = self._any()
+        if node is not None:
+            node.is_stopped = True
+
+    def _go_on(self) -> None:
+        for node in self.cluster.nodes.values():
+            node.is_stopped = False
+
+    def _slow(self) -> None:
+        """Clocks run at different speeds."""
+        node = self._any()
+        if node is not None:
+            node.speed = self.rng.choice([1.0, 0.5, 0.1])
+
     def _disturb(self) -> None:
         """Somebody's patience ends early."""
         node = self._any()
@@ -195,6 +217,7 @@ class Chaos:
         cluster.faults = Faults()
         cluster.heal()
         for node in cluster.nodes.values():
+            node.speed, node.is_stopped = 1.0, False
             if not node.is_up and not node.is_removed:
                 node.start()
         leader = self._settle_members()

@@ -51,6 +51,8 @@ class Node:
         self.contexts = 0
         self.done: list[int] = []
         self.failed: list[int] = []
+        self.speed = 1.0  # the chance of a tick in each tick of the cluster
+        self.is_stopped = False  # gets no time and no messages, as after SIGSTOP
         self.drift_ms = cluster.rng.randint(-500, 500)
 
     def start(self) -> None:
@@ -134,7 +136,11 @@ class Node:
 
     def run_disk(self, everything: bool = False) -> bool:
         """Finish the oldest job if its time has come."""
-        if not self.disk.jobs or (not everything and self.disk_free_at > self.cluster.now):
+        if (
+            self.is_stopped
+            or not self.disk.jobs
+            or (not everything and self.disk_free_at > self.cluster.now)
+        ):
             return False
         job = self.disk.jobs.popleft()
         self.disk.write(job)
@@ -231,14 +237,18 @@ class Cluster:
 
     def deliver(self) -> bool:
         """Hand over one message that is due."""
-        due = [item for item in self.wire if item[0] <= self.now]
+        due = [
+            item
+            for item in self.wire
+            if item[0] <= self.now and not self.nodes[item[2].to].is_stopped
+        ]
         if not due:
             return False
         item = due[0] if not self.faults.delay_ticks_max else self.rng.choice(due)
         self.wire.remove(item)
         message = item[2]
-        node = self.nodes.get(message.to)
-        if node is None or not node.is_up or self.is_cut(message.sender, message.to):
+        node = self.nodes[message.to]
+        if not node.is_up or self.is_cut(message.sender, message.to):
             return True
         entries = [Entry.from_record(entry.record) for entry in message.entries]
         fields = message.wire()
@@ -301,8 +311,9 @@ class Cluster:
             nodes = self.up()
             self.rng.shuffle(nodes)
             for node in nodes:
-                node.raft.tick(node.now_ms)
-                node.turn()
+                if not node.is_stopped and (node.speed == 1 or self.rng.random() < node.speed):
+                    node.raft.tick(node.now_ms)
+                    node.turn()
             self.settle()
 
     def run_until(self, condition: Callable[[], object], ticks_max: int = 1000) -> None:

@@ -26,6 +26,7 @@ class Invariants:
 
     def __init__(self) -> None:
         self.leaders: dict[int, tuple[str, int]] = {}
+        self.seen_terms: set[int] = set()
         self.votes: dict[tuple[int, int], str] = {}
         self.places: dict[tuple[int, int], tuple[bytes, int]] = {}
         self.committed: dict[int, Entry] = {}
@@ -36,11 +37,12 @@ class Invariants:
 
     def election_safety(self, raft: Raft) -> None:
         """At most one leader in a term, and it is a voter with every committed entry."""
-        if raft.role is not Role.LEADER:
-            return
+        if raft.role is not Role.LEADER or not raft.is_term_durable:
+            return  # a sole voter whose own vote is not on disk yet is silent, and leads nobody
         who = (raft.nid, raft.incarnation)
         if self.leaders.setdefault(raft.term, who) == who:
-            if raft.log.last == raft.term_start:
+            if raft.term not in self.seen_terms:
+                self.seen_terms.add(raft.term)
                 old = raft.committed_membership.get(raft.nid)
                 is_voter = raft.is_voter or (old is not None and old.is_voter)
                 require(is_voter, "a new leader is a voter", who)

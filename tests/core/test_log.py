@@ -82,6 +82,16 @@ def test_truncation_takes_back_a_membership() -> None:
     assert (log.membership, log.config_index, log.last) == (old, 0, 1)
 
 
+def test_3_5_a_truncated_entry_is_on_disk_no_more() -> None:
+    log = founded(log_of((1, 1, 1)))
+    assert log.stable == 3
+    log.truncate(1)
+    assert log.stable == 1
+    log.append(entry(2, 2))
+    assert [e.term for e in log.hand_out()] == [2]
+    assert log.stable == 1
+
+
 def test_the_committed_membership_is_another_one_while_a_change_is_under_way() -> None:
     log = founded(log_of((1,)))
     old = log.membership

@@ -6,13 +6,23 @@ import pytest
 
 from pyraft_fast._entry import packb
 from pyraft_fast.core.change import founding_entry
-from pyraft_fast.core.membership import Member, Membership
+from pyraft_fast.core.membership import OBSERVER, Member, Membership
 from pyraft_fast.core.messages import MessageKind
 from pyraft_fast.core.work import Role
 from pyraft_fast.errors import InvariantError, MembershipError, ProtocolError, TryAgain
 from pyraft_fast.limits import MEMBERS_MAX, TOMBSTONES_MAX
 from tests.core.cluster import Cluster, Node
-from tests.core.single import accept, config_entry, lead, members, message, obey, raft_of, tick
+from tests.core.single import (
+    accept,
+    config_entry,
+    entry,
+    lead,
+    members,
+    message,
+    obey,
+    raft_of,
+    tick,
+)
 
 # The value
 
@@ -193,6 +203,20 @@ def _noop(index: int, term: int):  # type: ignore[no-untyped-def]
     from pyraft_fast.core.entry import Entry
 
     return Entry.make(1, index, term, 0, b"")
+
+
+def test_4_1_a_truncated_membership_is_replaced_by_another_at_the_same_place() -> None:
+    raft = raft_of((1,))
+    fourth = members(3).with_added("4", "host4:1", 4)
+    other = members(3).with_role("1", OBSERVER)
+    raft.step(message(MessageKind.APPEND, "2", 2, index=1, log_term=1, entries=[entry(2, 2)]))
+    old = [config_entry(3, 2, fourth)]
+    raft.step(message(MessageKind.APPEND, "2", 2, index=2, log_term=2, entries=old))
+    assert set(raft.known) == {"1", "2", "3", "4"} and raft.is_voter
+    new = [entry(2, 3), config_entry(3, 3, other)]
+    raft.step(message(MessageKind.APPEND, "3", 3, index=1, log_term=1, entries=new))
+    assert raft.membership == other
+    assert set(raft.known) == {"1", "2", "3"} and not raft.is_voter
 
 
 def test_4_1_one_change_at_a_time() -> None:

@@ -297,6 +297,17 @@ def test_3_7_a_heartbeat_never_tells_more_than_the_peer_holds() -> None:
     assert sent["3"].commit == index - 1
 
 
+def test_a_heartbeat_tells_nothing_committed_to_a_peer_that_came_back() -> None:
+    """It may have lost what it had accepted, and hold there what had been replaced."""
+    raft = caught_up(lead(raft_of((1, 1))))
+    assert raft.log.commit == 3
+    raft.unreachable("2")
+    tick(raft, CONFIG.heartbeat_ticks)
+    work = raft.take()
+    assert [m.commit for m in to(work.send_now, "2", MessageKind.HEARTBEAT)] == [0]
+    assert [m.commit for m in to(work.send_now, "3", MessageKind.HEARTBEAT)] == [3]
+
+
 def test_heartbeats_do_not_wait_for_a_disk_that_hangs() -> None:
     raft = lead(raft_of())
     propose(raft)
