@@ -59,13 +59,10 @@ def replicate(raft: Raft) -> None:
         if state == REPLICATE:
             if peer.next <= log.last or peer.must_check:
                 _fill_window(raft, peer)
-        elif state == PROBE:
-            if not peer.is_paused:
-                _probe(raft, peer)
-        else:
-            continue
-        if peer.commit_sent < commit and peer.commit_sent < peer.match:
-            send_heartbeat(raft, peer, False)
+            if peer.commit_sent < commit and peer.commit_sent < peer.match:
+                send_heartbeat(raft, peer, False)
+        elif state == PROBE and not peer.is_paused:
+            _probe(raft, peer)
 
 
 def _fill_window(raft: Raft, peer: Progress) -> None:
