@@ -28,6 +28,7 @@ from pyraft_fast.worker.dice import Dice
 logger = logging.getLogger(__name__)
 
 POSITION_BITS: Final = 20  # of a dice seed: the command's place in its entry
+RIDING: Final = 1 << (POSITION_BITS - 1)  # in the place of a read that rides: no command's place
 ITEMS_PER_SLICE: Final = 512  # of a snapshot, between looks at the clock
 
 
@@ -169,7 +170,7 @@ class Applier:
                 continue
             except MemoryError:
                 raise NodeFailure(f"out of memory in handler {row.name!r}") from None
-            except Exception as error:
+            except BaseException as error:  # SystemExit too
                 row.failure(error)
 
     def _run_and_answer(self, commands: list[Any], ops: list[Any]) -> None:
@@ -179,6 +180,7 @@ class Applier:
         for op in ops:
             if op.__class__ is Ride:
                 origin, row, words = op
+                self.position = position | RIDING  # this node alone runs it: dice of its own
             else:
                 origin = op
                 offset, words = commands[position]
@@ -191,7 +193,7 @@ class Applier:
                 value = error
             except MemoryError:
                 raise NodeFailure(f"out of memory in handler {row.name!r}") from None
-            except Exception as error:
+            except BaseException as error:  # SystemExit too
                 value = row.failure(error)
             origin.answer(value)
             if not origin.dirty:

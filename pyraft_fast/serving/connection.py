@@ -138,15 +138,15 @@ class Connection(Origin, asyncio.BufferedProtocol):
                 if not commands:
                     return
             done = desk.run(self, commands)
-            if done < len(commands):
-                self.held = commands[done:]
-                return
+            self.held = commands[done:]
             if self.closing or self.blocked or desk.proposer.full:
                 return
             if len(self.out) > OUTPUT_BYTES_PAUSE:
                 self.flush()
                 if self.writing_paused:
                     return
+            elif self.held:  # behind answers that are still due
+                return
 
     def _gauge(self) -> None:
         """Read from the socket only while nothing is held back."""

@@ -123,6 +123,7 @@ class Desk:
         self.starved: dict[Connection, None] = {}  # stopped reading because the proposer is full
         self.stats = Stats()
         self.loading = False
+        self.postponed: list[Origin] = []  # their reads may run when the data is complete
         self.alone = False  # an admin command runs, which may send commands of its own
         self._ids = 0
         self.now = time.monotonic
@@ -159,6 +160,17 @@ class Desk:
                 self.dirty.append(connection)
         if starved:
             self.flush_soon()
+
+    def go_on(self, error: RaftException | None = None) -> None:
+        """Let the reads run that came due while data was loaded, or answer them with `error`."""
+        postponed, self.postponed = self.postponed, []
+        for origin in postponed:
+            for group, _, _ in origin.reads:
+                group.error = group.error or error
+            if not origin.dirty:
+                origin.dirty = True
+                self.dirty.append(origin)
+        self.flush_soon()
 
     # Commands
 
@@ -239,13 +251,17 @@ class Desk:
     def run_reads(self, origin: Origin) -> None:
         """Execute the reads of an origin that are confirmed and next in order."""
         reads = origin.reads
-        if not reads[0][0].confirmed or origin.waiting != len(reads):
+        if not reads[0][0].confirmed or not origin.ready_to_read:
             return
         with self.host.data_lock:
             self.host.store.begin_read(self.gate.clock_ms)
             while reads and reads[0][0].confirmed:
-                _, row, words = reads.popleft()
-                origin.answer(self.execute(row, self.host, words))
+                group, row, words = reads[0]
+                if self.loading and group.error is None:
+                    self.postponed.append(origin)
+                    break
+                reads.popleft()
+                origin.answer(group.error or self.execute(row, self.host, words))
                 if len(origin.out) > OUTPUT_BYTES_PAUSE and origin.crowded():
                     break
 
@@ -255,7 +271,7 @@ class Desk:
             return row.function(subject, words)
         except RaftException as error:
             return error
-        except Exception as error:
+        except BaseException as error:  # sys.exit() in a handler must not end the loop
             return row.failure(error)
 
     def _alone(self, connection: Connection, row: Row, words: list[str]) -> None:

@@ -135,9 +135,14 @@ class Engine:
 
     @property
     def random(self) -> Dice:
-        """Dice for handlers: alike on every node for the command being applied."""
+        """Dice for handlers: alike on every node for the command being applied.
+
+        Other threads get dice of their own: a draw of theirs would shift those of a handler.
+        """
         service = self._service
-        return service.applier.dice if service is not None else Dice(time.time_ns())
+        if service is None or not self.in_loop():
+            return Dice(time.time_ns())
+        return service.applier.dice
 
     @property
     def started_ms(self) -> int:

@@ -28,15 +28,16 @@ class ReadSink(Protocol):
 
 
 class ReadGroup:
-    """Reads that share a round; `confirmed` once they may run."""
+    """Reads that share a round; `confirmed` once they may run, or be answered with `error`."""
 
-    __slots__ = ("confirmed", "context", "deadline", "origins")
+    __slots__ = ("confirmed", "context", "deadline", "error", "origins")
 
     def __init__(self) -> None:
         self.context = 0
         self.deadline = 0.0
         self.origins: list[Origin] = []
         self.confirmed = False
+        self.error: RaftException | None = None
 
 
 class ReadGate:
@@ -90,9 +91,6 @@ class ReadGate:
         if self.serving:
             self.open = ReadGroup()
             self._ask(group)
-        elif group.deadline - ANSWER_SECONDS + GATHER_SECONDS <= self._loop.time():
-            self._held.append(group)
-            self.open = ReadGroup()
 
     def _ask(self, group: ReadGroup) -> None:
         self._contexts += 1
@@ -160,14 +158,14 @@ class ReadGate:
 
     def sweep(self, now: float) -> None:
         """Answer reads that have waited too long; reads never happen later, so it is certain."""
+        if self.open.origins and self.open.deadline - ANSWER_SECONDS + GATHER_SECONDS <= now:
+            self._held.append(self.open)  # no leader: whoever comes now waits from now on
+            self.open = ReadGroup()
         groups = [group for group in self._asked.values() if group.deadline <= now]
         for group in groups:
             del self._asked[group.context]
         groups += [group for group in self._held if group.deadline <= now]
         self._held = [group for group in self._held if group.deadline > now]
-        if self.open.origins and self.open.deadline <= now:
-            groups.append(self.open)
-            self.open = ReadGroup()
         overdue = [item for item in self._behind if item[2].deadline <= now]
         if overdue:
             self._behind = [item for item in self._behind if item[2].deadline > now]
@@ -178,13 +176,9 @@ class ReadGate:
             self._refuse(group, error)
 
     def _refuse(self, group: ReadGroup, error: RaftException) -> None:
-        for origin in group.origins:
-            while origin.reads and origin.reads[0][0] is group and origin.ready_to_read:
-                origin.reads.popleft()
-                origin.answer(error)
-            if not origin.dirty:
-                origin.dirty = True
-                self._dirty.append(origin)
+        """Let the reads of a group be answered with `error`, each when its turn comes."""
+        group.error = error
+        self._confirm(group)
 
     def refuse_all(self, error: RaftException) -> None:
         """The node stops: nobody will be confirmed any more."""

@@ -49,13 +49,17 @@ class Row:
         self.write = self.read = self.connection = self.at_once = False
         self.failures = failures
 
-    def failure(self, error: Exception) -> HandlerError:
+    def failure(self, error: BaseException) -> HandlerError:
         """The error value for an exception of the handler; the first is logged in full."""
         failures = self.failures
         failures[self.name] = failures.get(self.name, 0) + 1
         if failures[self.name] == 1:
             logger.warning("handler %r failed", self.name, exc_info=error)
-        return HandlerError(f"handler {self.name!r} failed: {type(error).__name__}: {error}")
+        try:
+            text = str(error)
+        except Exception:  # of the user's own class
+            text = "(no text)"
+        return HandlerError(f"handler {self.name!r} failed: {type(error).__name__}: {text}")
 
 
 def shown_rows() -> list[table.Row]:

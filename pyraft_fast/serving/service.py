@@ -364,6 +364,7 @@ class Service:
             return
         self._loading = self._after_load = None
         self.desk.loading = False
+        self.desk.go_on()
         self.snapshot_index = max(self.snapshot_index, self.applier.index)
         then()
 
@@ -453,15 +454,21 @@ class Service:
         if self._server is not None:
             self._server.close()
         self.restarts.cancel()
-        error = TryAgain("the node stops; the command was not executed")
-        self.proposer.refuse_unsent(error)
-        self.gate.refuse_all(TryAgain("the node stops; the read did not run"))
-        self.settle()
+        if self.proposer.pending_batches == 0:
+            self._refuse_rest()  # else behind the answers that are still due
         if self.consensus is None:
             self._stop_end()
         else:
             self.consensus.shutdown()
             self.loop.call_later(seconds, self._stop_end)
+
+    def _refuse_rest(self) -> None:
+        """Answer what was never sent; nothing that was sent may lie before it."""
+        self.proposer.refuse_unsent(TryAgain("the node stops; the command was not executed"))
+        unread = TryAgain("the node stops; the read did not run")
+        self.gate.refuse_all(unread)
+        self.desk.go_on(unread)
+        self.settle()
 
     def _stop_end(self) -> None:
         if self.stopped.done():
@@ -472,6 +479,7 @@ class Service:
         self.writer.stop()
         self.requests.drop()
         self.proposer.drop_session(Uncertain("the node stopped; the write may have happened"))
+        self._refuse_rest()
         consensus, self.consensus = self.consensus, None
         if consensus is not None:
             consensus.kill()

@@ -1,0 +1,159 @@
+"""Pipelines whose parts take different ways: nothing is swapped or left over."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pyraft_fast.serving import propose, reads
+from pyraft_fast.serving.service import Service
+from pyraft_fast.serving.treaty import RoleFact
+from tests.serving.fake import FakeLog, FakeNode, running
+
+NO_LEADER = RoleFact("follower", 2, "", "", False)
+
+
+def service(node: FakeNode) -> Service:
+    found = node.engine._service
+    assert found is not None
+    return found
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.005)
+
+
+def test_a_read_with_dice_before_a_write_changes_no_data(tmp_path: Path) -> None:
+    """Only the node that was asked runs the read; the write must draw as everywhere else."""
+    log = FakeLog()
+    members = " ".join(f"member{number}" for number in range(50))
+    with running(tmp_path / "asked", log) as node, node.client() as client:
+        assert client.ask(f"SADD s {members}") == 50
+        for _ in range(8):
+            client.ask("SRANDMEMBER s", "SPOP s", "SRANDMEMBER s 3", "SPOP s")
+        asked = list(node.data["s"])
+    with running(tmp_path / "other", log) as other, other.client() as client:
+        assert client.ask("SCARD s") == len(asked)
+        assert list(other.data["s"]) == asked
+
+
+def test_dice_of_other_threads_are_their_own(tmp_path: Path) -> None:
+    with running(tmp_path) as node:
+        mine = node.engine.random
+        inside = node.in_loop(lambda: node.engine.random)
+        assert mine is not inside
+        assert inside is node.in_loop(lambda: node.engine.random)
+
+
+def test_long_local_answers_do_not_leave_commands_behind(tmp_path: Path) -> None:
+    """A client that reads fast: the kernel takes all, and nobody is told to go on."""
+    with running(tmp_path) as node, node.client() as client:
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        count = 300
+        client.socket.sendall(b"COMMAND\r\n" * count)
+        sizes = {len(client.reply()) for _ in range(count)}
+        assert len(sizes) == 1
+        assert client.ask("PING") == "PONG"
+
+
+def test_stopping_swaps_no_answers(tmp_path: Path) -> None:
+    """A write that was sent lies before one that was not, and is committed while the node stops."""
+    log = FakeLog()
+    log.commit = False
+    with running(tmp_path, log) as node, node.client() as client:
+        client.send("SET sent 1")
+        eventually(lambda: log.kept)
+        node.in_loop(lambda: node.consensus().events.role(NO_LEADER))
+        client.send("SET unsent 2", "GET sent")
+        eventually(lambda: node.in_loop(lambda: service(node).proposer.open.ops))
+
+        def shutdown() -> None:
+            consensus = node.consensus()
+            log.commit_kept()
+            consensus.pump()
+            consensus.loop.call_later(0.05, consensus.die)
+
+        node.consensus().shutdown = shutdown  # type: ignore[method-assign]
+        node.engine.stop()
+        assert client.reply() == "OK"
+        assert client.reply().startswith("-TRYAGAIN")
+        assert client.reply().startswith("-TRYAGAIN")
+        assert client.ended()
+        assert node.data == {"sent": "1"}
+
+
+def test_a_read_behind_a_younger_write_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its group may end before that write does; the read then waits for its turn, not for ever."""
+    for module in (propose, reads):
+        monkeypatch.setattr(module, "ANSWER_SECONDS", 0.4)
+    monkeypatch.setattr(reads, "GATHER_SECONDS", 10.0)  # no second group
+    log = FakeLog()
+    log.role = NO_LEADER
+    with running(tmp_path, log) as node, node.client() as older, node.client() as client:
+        older.send("GET k")
+        eventually(lambda: node.in_loop(lambda: service(node).gate.open.origins))
+        time.sleep(0.1)
+        client.send("SET k 1")
+        eventually(lambda: node.in_loop(lambda: service(node).proposer.serial))  # it is closed
+        client.send("GET k")
+        assert older.reply().startswith("-CLUSTERDOWN")
+        assert client.reply().startswith("-CLUSTERDOWN")
+        assert client.reply().startswith("-CLUSTERDOWN")
+
+
+def test_reads_wait_until_data_is_complete(tmp_path: Path) -> None:
+    """A read whose index is applied, still behind a write, when a snapshot begins to be loaded."""
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        client.ask("SET k old")
+        log.commit = False
+        client.send("SET k new")
+        eventually(lambda: log.kept)
+        client.send("GET k")
+        eventually(lambda: node.in_loop(lambda: service(node).gate.idle and log.reads))
+        node.in_loop(lambda: setattr(service(node).desk, "loading", True))
+        node.in_loop(log.commit_kept)
+        node.in_loop(node.consensus().pump)
+        assert client.reply() == "OK"
+        node.in_loop(lambda: node.data.clear())
+        assert node.in_loop(lambda: len(service(node).desk.postponed)) == 1
+
+        def complete() -> None:
+            node.data["k"] = "loaded"
+            service(node).desk.loading = False
+            service(node).desk.go_on()
+
+        node.in_loop(complete)
+        assert client.reply() == "loaded"
+
+
+@pytest.mark.parametrize("flags", ["we", "r", "a"])
+def test_a_handler_that_exits_fails_like_any_other(tmp_path: Path, flags: str) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    def leave(host: object, words: object) -> None:
+        raise SystemExit(3)
+
+    def mute(host: object, words: object) -> None:
+        raise Mute
+
+    with running(tmp_path) as node, node.client() as client:
+        node.worker.handler["leave"] = [leave, flags, 0, 0]
+        node.worker.handler["mute"] = [mute, flags, 0, 0]
+        assert client.ask("LEAVE", "MUTE", "PING") == [
+            "-ERR handler 'leave' failed: SystemExit: 3",
+            "-ERR handler 'mute' failed: Mute: (no text)",
+            "PONG",
+        ]
+        assert node.failures == []
