@@ -199,6 +199,15 @@ def test_4_1_a_truncated_membership_is_taken_back() -> None:
     assert raft.take().membership == members()
 
 
+def test_4_1_a_membership_replaced_at_its_own_index_is_noticed() -> None:
+    raft = raft_of((1,), membership=members())
+    for term, gone in ((2, "1"), (3, "3")):
+        change = [config_entry(2, term, members().with_removed(gone))]
+        raft.step(message(MessageKind.APPEND, "2", term, index=1, log_term=1, entries=change))
+    assert raft.is_voter
+    assert sorted(raft.known) == ["1", "2"]
+
+
 def _noop(index: int, term: int):  # type: ignore[no-untyped-def]
     from pyraft_fast.core.entry import Entry
 
