@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.log import UNKNOWN, RaftLog
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.errors import InvariantError
@@ -227,7 +228,7 @@ def test_the_log_equals_a_plain_list(operations: list[tuple[str, int, int]]) -> 
     log.found(Membership(0))
     model: list[int] = []
     jobs: list[list[int]] = []
-    pending: list[tuple[int, int, list]] = []  # type: ignore[type-arg]
+    pending: list[tuple[int, int, list[Entry]]] = []
     for name, number, size in operations:
         if name == "append":
             term = (model[-1] if model else 1) + number

@@ -6,6 +6,7 @@ import pytest
 
 from pyraft_fast._entry import packb
 from pyraft_fast.core.change import founding_entry
+from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import OBSERVER, Member, Membership
 from pyraft_fast.core.messages import MessageKind
 from pyraft_fast.core.work import Role
@@ -208,9 +209,7 @@ def test_4_1_a_membership_replaced_at_its_own_index_is_noticed() -> None:
     assert sorted(raft.known) == ["1", "2"]
 
 
-def _noop(index: int, term: int):  # type: ignore[no-untyped-def]
-    from pyraft_fast.core.entry import Entry
-
+def _noop(index: int, term: int) -> Entry:
     return Entry.make(1, index, term, 0, b"")
 
 

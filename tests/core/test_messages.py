@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.messages import Message, MessageKind, read_message
 from pyraft_fast.errors import ProtocolError
 from tests.core.single import entries_of, entry
@@ -49,7 +50,7 @@ def test_fields_that_no_message_has_are_refused(fields: object) -> None:
         [entry(5, 4), entry(6, 3)],
     ],
 )
-def test_entries_that_cannot_follow_each_other_are_refused(entries: list) -> None:  # type: ignore[type-arg]
+def test_entries_that_cannot_follow_each_other_are_refused(entries: list[Entry]) -> None:
     fields = Message(MessageKind.APPEND, "1", "2", 9, 4, 3).wire()
     with pytest.raises(ProtocolError):
         read_message(fields, "1", 1, "2", entries)

@@ -241,7 +241,6 @@ def test_6_4_a_learner_reads_through_the_leader() -> None:
     cluster = Cluster(3, 1)
     leader = cluster.elect("1")
     learner = cluster.nodes["4"]
-    learner.raft.known = dict(learner.raft.known)
     index = cluster.propose(leader)
     context = learner.read()
     learner.turn()
