@@ -100,7 +100,7 @@ class RaftNode:
         self.logger = logging.getLogger("pyraft_fast")
         self.exit_status = 0
         self.shutdown_event = threading.Event()
-        self._life = threading.Lock()
+        self._life = threading.RLock()  # a signal may come while the thread it stops holds it
         self._stopped = threading.Event()
         self._stopped.set()
         self.engine = Engine(self, self.settings)
@@ -191,12 +191,14 @@ class RaftNode:
         return found
 
     def get_pending_time(self) -> float | None:
-        """On the leader: seconds since the slowest member was last heard of; None elsewhere."""
+        """On the leader: seconds since the slowest member was last heard of; None elsewhere.
+
+        A member that was never heard of yet does not count.
+        """
         if self.state != "l":
             return None
         members = self.engine.facts().get("members", [])
-        waits = [member["contact_ms"] for member in members if "contact_ms" in member]
-        return max(waits, default=0) / 1000
+        return max(0, *(member.get("contact_ms", 0) for member in members), 0) / 1000
 
     def get_handler(self, name: str, worker_offset: int = 0) -> Any:
         """The table entry of a command, or None; raises KeyError for an unknown offset."""
@@ -217,6 +219,8 @@ class RaftNode:
 
         Raises StartError (port in use, folder locked, unusable files) and ConfigError.
         """
+        if self.shutdown_flag:
+            self._stopped.wait()  # it still stops
         if self.engine.running:
             return
         self.shutdown_event.clear()

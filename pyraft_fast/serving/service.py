@@ -485,6 +485,9 @@ class Service:
             consensus.kill()
             consensus.close()
         self._taken.clear()
+        if self.role.role == "leader":
+            self.callbacks.tell("on_leader_lost")
+        self.role = RoleFact(NO_ROLE.role, self.role.term, "", "", False)
         self.settle()
         for client in list(self.desk.clients.values()):
             client.close()
