@@ -1,0 +1,270 @@
+"""What is done to real nodes while clients write: one function a fault, each heals what it did.
+
+A function gets the scene: the cluster, the load, dice, and how long a stall lasts. It returns when
+every node runs again; whether all is well is checked by `after`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from tests.process.cluster import Cluster, Node, alive, eventually
+from tests.process.history import Load, final_reads, longest_silence
+from tests.process.linearizability import judge
+
+LOG_KEPT_ENTRIES: Final = 1000  # what a node keeps of its log behind a snapshot
+INSTALLED: Final = " received from "  # in the line a node writes for a snapshot from another
+
+
+@dataclass
+class Scene:
+    """What a fault works on; `stall_seconds` are the shortest and the longest stall."""
+
+    cluster: Cluster
+    load: Load
+    dice: random.Random
+    stall_seconds: tuple[float, float]
+
+    def progress(self, writes: int = 20, seconds: float = 20.0) -> None:
+        """Until that many more writes were acknowledged."""
+        goal = self.load.acknowledged + writes
+        eventually(
+            lambda: self.load.check() and self.load.acknowledged >= goal,
+            seconds,
+            lambda: f"{writes} more writes\n{self.cluster.tails()}",
+        )
+
+    def stall(self) -> None:
+        """The time a stall lasts; clients go on meanwhile."""
+        until = time.monotonic() + self.dice.uniform(*self.stall_seconds)
+        eventually(lambda: time.monotonic() >= until, 60)
+
+    def leader(self) -> Node:
+        return self.cluster.leader(30)
+
+    def follower(self) -> Node:
+        leader = self.leader()
+        return self.dice.choice([node for node in self.cluster.nodes if node is not leader])
+
+
+@contextlib.contextmanager
+def stopped(*pids: int) -> Iterator[None]:
+    """SIGSTOP now, SIGCONT at the end."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def _kill_consensus(node: Node) -> None:
+    pid = eventually(node.consensus_pid, 20, f"a consensus process of node {node.nid}")
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: node.consensus_pid() not in (0, pid), 20, f"a new child of node {node.nid}")
+
+
+def _kill_serving(node: Node) -> None:
+    """Only the serving process; the other has to notice by itself."""
+    child = node.consensus_pid()
+    assert node.process is not None
+    node.process.kill()
+    node.process.wait(10)
+    eventually(lambda: not alive(child), 5, f"consensus process {child} of {node.nid} gone")
+    node.start()
+
+
+def kill_leader(scene: Scene) -> None:
+    node = scene.leader()
+    node.kill()
+    scene.progress()
+    node.start()
+
+
+def kill_follower(scene: Scene) -> None:
+    node = scene.follower()
+    node.kill()
+    scene.progress()
+    node.start()
+
+
+def kill_two(scene: Scene) -> None:
+    """No majority for a moment."""
+    pair = scene.dice.sample(scene.cluster.nodes, 2)
+    for node in pair:
+        node.kill()
+    for node in pair:
+        node.start()
+
+
+def kill_all(scene: Scene) -> None:
+    for node in scene.cluster.nodes:
+        os.kill(node.pid, signal.SIGKILL)
+    for node in scene.cluster.nodes:
+        node.kill()
+    for node in scene.cluster.nodes:
+        node.start()
+
+
+def kill_leaders_consensus(scene: Scene) -> None:
+    _kill_consensus(scene.leader())
+
+
+def kill_followers_consensus(scene: Scene) -> None:
+    _kill_consensus(scene.follower())
+
+
+def kill_every_consensus(scene: Scene) -> None:
+    for node in scene.cluster.nodes:
+        _kill_consensus(node)
+
+
+def kill_leaders_serving(scene: Scene) -> None:
+    _kill_serving(scene.leader())
+
+
+def kill_followers_serving(scene: Scene) -> None:
+    _kill_serving(scene.follower())
+
+
+def stop_leaders_consensus(scene: Scene) -> None:
+    node = scene.leader()
+    with stopped(eventually(node.consensus_pid)):
+        scene.progress()
+        scene.stall()
+
+
+def stop_leaders_serving(scene: Scene) -> None:
+    with stopped(scene.leader().pid):
+        scene.progress()
+        scene.stall()
+
+
+def stop_leader(scene: Scene) -> None:
+    node = scene.leader()
+    with stopped(node.pid, eventually(node.consensus_pid)):
+        scene.progress()
+        scene.stall()
+
+
+def stop_follower(scene: Scene) -> None:
+    node = scene.follower()
+    child = eventually(node.consensus_pid)
+    with stopped(*scene.dice.choice([[node.pid], [child], [node.pid, child]])):
+        scene.progress()
+        scene.stall()
+
+
+def stop_followers(scene: Scene) -> None:
+    """Both of them: nothing can be committed until they are back."""
+    leader = scene.leader()
+    pids = [eventually(n.consensus_pid) for n in scene.cluster.nodes if n is not leader]
+    with stopped(*pids):
+        scene.stall()
+
+
+def restart_each(scene: Scene) -> None:
+    """A rolling restart, as for an upgrade."""
+    for node in scene.dice.sample(scene.cluster.nodes, len(scene.cluster.nodes)):
+        eventually(node.answers)  # before, it may not have heard of signals yet
+        assert node.stop() == 0, node.text()
+        node.start()
+        eventually(lambda n=node: n.client().get("x") is None, 20)
+
+
+def lag_behind_log(scene: Scene) -> None:
+    """A follower is away until the others have forgotten what it lacks: it needs a snapshot."""
+    node = scene.follower()
+    end = int(node.info()["raft_last_index"])
+    node.kill()
+    others = scene.cluster.running()
+    eventually(
+        lambda: all(
+            int(other.info()["raft_snapshot_index"]) > end + LOG_KEPT_ENTRIES for other in others
+        ),
+        30,
+        lambda: f"a log that begins behind {end}\n{scene.cluster.tails()}",
+    )
+    installs = node.text().count(INSTALLED)
+    node.start()
+    eventually(lambda: node.text().count(INSTALLED) > installs, 30, "a snapshot install")
+
+
+FAULTS: Final[dict[str, Callable[[Scene], None]]] = {
+    fault.__name__: fault
+    for fault in (
+        kill_leader,
+        kill_follower,
+        kill_two,
+        kill_all,
+        kill_leaders_consensus,
+        kill_followers_consensus,
+        kill_every_consensus,
+        kill_leaders_serving,
+        kill_followers_serving,
+        stop_leaders_consensus,
+        stop_leaders_serving,
+        stop_leader,
+        stop_follower,
+        stop_followers,
+        restart_each,
+        lag_behind_log,
+    )
+}
+
+
+@dataclass
+class Verdict:
+    """What one round found; `wrong` is empty when all is well."""
+
+    wrong: list[str]
+    operations: int
+    unknown: int
+    silence_seconds: float
+
+
+def everything(node: Node) -> dict[str, str | None]:
+    """All data of a node, each value read there."""
+    with node.client() as client:
+        return {key: client.get(key) for key in sorted(client.keys("*"))}
+
+
+def one_round(
+    cluster: Cluster,
+    name: str,
+    faults: list[str],
+    dice: random.Random,
+    stall_seconds: tuple[float, float],
+) -> Verdict:
+    """Load, faults one after the other, healing, and the judge's word."""
+    load = Load(name, cluster.nodes, dice)
+    with load:
+        scene = Scene(cluster, load, dice, stall_seconds)
+        scene.progress()
+        begin = time.monotonic()
+        for fault in faults:
+            FAULTS[fault](scene)
+        scene.progress()
+        end = time.monotonic()
+    cluster.leader(30)
+    for node in cluster.nodes:
+        eventually(lambda n=node: n.client().get("x") is None, 30, f"node {node.nid} reads")
+    history = load.operations()
+    silence = longest_silence(history, begin, end)
+    wrong = judge([*history, *final_reads(cluster.nodes, load.keys)])
+    held = [everything(node) for node in cluster.nodes]
+    for node, data in zip(cluster.nodes[1:], held[1:], strict=True):
+        for key in sorted(held[0].keys() | data.keys()):
+            if held[0].get(key) != data.get(key):
+                wrong.append(f"key {key} differs on nodes 1 and {node.nid}")
+    unknown = sum(op.outcome.value == "unknown" for op in history)
+    return Verdict(wrong, len(history), unknown, silence)
