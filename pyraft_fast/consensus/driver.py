@@ -42,6 +42,10 @@ from pyraft_fast.errors import ProtocolError, StorageError
 
 TICK_SECONDS: Final = TICK_MS / 1000
 RESEND_SECONDS: Final = 0.05  # after a batch of ours found no leader that takes it
+REMOVED_TEXT: Final = (
+    "this node was removed from the cluster and serves no writes or reads; stop it, and to let it "
+    "join again as a new member, delete its files first"
+)
 TAIL_ENTRIES: Final = 1000  # batches kept behind a snapshot in any case
 TAIL_ENTRIES_MAX: Final = 20_000  # and for live peers that need them
 SNAPSHOT_AGAIN_SECONDS: Final = 2.0  # after a transfer that failed
@@ -338,6 +342,8 @@ class Driver:
         if before is None or (before.role, before.term) != (now.role, now.term):
             leads = f", leader {now.leader}" if now.leader and now.role != Role.LEADER else ""
             self._host.log(logging.INFO, f"{now.role} in term {now.term}{leads}")
+            if now.role == Role.REMOVED:
+                self._host.log(logging.WARNING, REMOVED_TEXT)
         moved = before is None or before[1:] != now[1:]
         if moved and now.leader and self._reaches(now.leader):
             self._serving.resend()
