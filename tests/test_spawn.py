@@ -173,7 +173,7 @@ def test_a_package_imported_from_a_copied_tree_is_the_childs_too(tmp_path: Path)
     bad_modules(tree)
     program = elsewhere / "program.py"
     program.write_text(
-        "import json, random, selectors, socket, subprocess, sys\n"
+        "import json, random, runpy, selectors, socket, subprocess, sys\n"
         f"sys.path.insert(0, {str(tree)!r})\n"
         "from pyraft_fast.link import pipe, spawn\n"
         f"sys.path.append({str(ROOT)!r})\n"
