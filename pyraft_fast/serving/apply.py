@@ -63,6 +63,7 @@ class Applier:
         self.term = 0
         self.time_ms = 0  # the cluster's clock at that entry
         self.position = 0
+        self.applying = False  # handlers run
         self.membership = b""
         self.members = NOBODY
         self.commands = 0  # applied since the last snapshot
@@ -137,12 +138,16 @@ class Applier:
         ops = self._proposer.applied(head.batch) if own else None
         self.index = head.index  # dice are seeded from it
         commands = _entry.decode_record(record) if head.count else []
-        with self._host.data_lock:
-            self._host.store.begin(head.time_ms)
-            if ops is None:
-                self._run(commands)
-            else:
-                self._run_and_answer(commands, ops)
+        self.applying = True
+        try:
+            with self._host.data_lock:
+                self._host.store.begin(head.time_ms)
+                if ops is None:
+                    self._run(commands)
+                else:
+                    self._run_and_answer(commands, ops)
+        finally:
+            self.applying = False
         self.commands += len(commands)
         self.commands_total += len(commands)
         self._moved(head)
@@ -160,7 +165,7 @@ class Applier:
 
     def _run(self, commands: list[Any]) -> None:
         """Execute commands nobody waits for here."""
-        node, known = self._host, self._rows.known
+        node, known = self._host, self._rows.logged
         for position, (offset, words) in enumerate(commands):
             self.position = position
             row = (known.get(words[0]) if offset == 0 else None) or self._row(offset, words)
@@ -175,7 +180,7 @@ class Applier:
 
     def _run_and_answer(self, commands: list[Any], ops: list[Any]) -> None:
         """Execute commands and the reads between them, and answer their origins."""
-        node, known, dirty = self._host, self._rows.known, self._dirty
+        node, known, dirty = self._host, self._rows.logged, self._dirty
         position = 0
         for op in ops:
             if op.__class__ is Ride:

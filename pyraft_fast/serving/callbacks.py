@@ -68,6 +68,6 @@ class Callbacks:
                 continue
             try:
                 method()
-            except Exception:
+            except BaseException:  # sys.exit() would end the thread, and all later callbacks
                 self.failures += 1
                 logger.exception("callback %s failed", event)

@@ -26,6 +26,7 @@ from pyraft_fast.serving.treaty import Events, Ready, Request, RoleFact
 logger = logging.getLogger(__name__)
 
 REAP_SECONDS: Final = 0.1  # a process that closed its pipe is about to be gone
+BACKLOG_PARTS_MAX: Final = 10_000  # unsent, past which reads are lost, as `treaty` allows
 PARTS_MAX: Final = 64  # of one write
 
 
@@ -68,8 +69,9 @@ class ConsensusChild:
         self._write(pipe.propose_head(start, batch, count, len(payload)), payload)
 
     def read(self, context: int) -> None:
-        """Ask for a read index."""
-        self._send(pipe.Read(context))
+        """Ask for a read index; a process that takes nothing any more is asked no more."""
+        if len(self._backlog) < BACKLOG_PARTS_MAX:
+            self._send(pipe.Read(context))
 
     def applied(self, index: int) -> None:
         """Say up to where this side has the data."""

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from pyraft_fast._resp import Parser, encode_into
 from pyraft_fast.errors import ProtocolError
-from pyraft_fast.limits import OUTPUT_BYTES_MAX, OUTPUT_BYTES_PAUSE, PIPELINE_COMMANDS_MAX
+from pyraft_fast.limits import (
+    COMMAND_BYTES_MAX,
+    OUTPUT_BYTES_MAX,
+    OUTPUT_BYTES_PAUSE,
+    PIPELINE_COMMANDS_MAX,
+)
 from pyraft_fast.serving.connection_commands import MUTE, SKIP, SPEAK
 from pyraft_fast.serving.origin import Origin
 
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
     from pyraft_fast.serving.dispatch import Desk
 
 TAKE_MAX: Final = 1024  # commands taken from the parser at a time
+KEEPALIVE_SECONDS: Final = 300  # of silence, before a client is asked whether it is there
+UNANSWERED_BYTES_MAX: Final = 2 * COMMAND_BYTES_MAX  # of commands, then they are answered first
 CONTROLS: Final = frozenset({"bypass", "quit", "quit_after_send"})
 
 
@@ -32,7 +39,7 @@ class Connection(Origin, asyncio.BufferedProtocol):
     __slots__ = (
         "answered", "authenticated", "blocked", "born", "closing", "desk", "full", "held", "id",
         "last_command", "late", "lib_name", "lib_ver", "mute", "name", "parser", "peer",
-        "proto", "reading", "seen", "transport", "writing_paused",
+        "proto", "reading", "seen", "transport", "unanswered", "writing_paused",
     )  # fmt: skip
 
     def __init__(self, desk: Desk) -> None:
@@ -45,6 +52,7 @@ class Connection(Origin, asyncio.BufferedProtocol):
         self.held: list[list[str]] = []  # taken from the parser, not yet dispatched
         self.late: deque[tuple[int, Any]] = deque()  # (answers that come first, value)
         self.answered = 0
+        self.unanswered = 0  # bytes that came since everything was answered
         self.blocked = False  # a command runs whose effect later ones must see
         self.full = False  # the parser may hold more commands
         self.closing = False
@@ -62,6 +70,8 @@ class Connection(Origin, asyncio.BufferedProtocol):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
         where = transport.get_extra_info("peername")
         if isinstance(where, tuple):
             host = f"[{where[0]}]" if ":" in where[0] else where[0]
@@ -92,6 +102,7 @@ class Connection(Origin, asyncio.BufferedProtocol):
         self.parser.buffer_updated(nbytes)
         desk = self.desk
         desk.stats.bytes_in += nbytes
+        self.unanswered = self.unanswered + nbytes if self.waiting else nbytes
         self.seen = desk.now()
         self.pump()
 
@@ -156,7 +167,10 @@ class Connection(Origin, asyncio.BufferedProtocol):
         full = self.desk.proposer.full
         if full:
             self.desk.starved[self] = None
-        want = not (self.held or self.full or self.blocked or self.writing_paused or full)
+        crammed = self.waiting > 0 and self.unanswered > UNANSWERED_BYTES_MAX
+        want = not (
+            self.held or self.full or self.blocked or self.writing_paused or full or crammed
+        )
         if want != self.reading:
             self.reading = want
             if want:
@@ -173,8 +187,19 @@ class Connection(Origin, asyncio.BufferedProtocol):
             self._emit(value)
         else:
             encode_into(self.out, value, self.proto)
+        if len(self.out) > OUTPUT_BYTES_MAX:
+            self._cut()
         if self.late:
             self._emit_late()
+
+    def _cut(self) -> None:
+        """Give up a client whose unread answers pass all bounds."""
+        self.out = bytearray()
+        self.closing = True
+        if self.transport is not None:
+            self.desk.log_overrun(self)
+            self.transport.abort()
+            self.transport = None  # what else is answered goes nowhere
 
     def reply(self, value: Any) -> None:
         """Answer the newest command at once: now, or behind the answers that must come first."""
@@ -235,8 +260,7 @@ class Connection(Origin, asyncio.BufferedProtocol):
             self.desk.stats.bytes_out += len(out)
             transport.write(out)
             if self.writing_paused and transport.get_write_buffer_size() > OUTPUT_BYTES_MAX:
-                self.desk.log_overrun(self)
-                transport.abort()
+                self._cut()
                 return
         if self.closing:
             if not self.waiting:

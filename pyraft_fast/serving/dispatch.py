@@ -29,6 +29,7 @@ from pyraft_fast.serving.rows import Row, Rows
 
 logger = logging.getLogger(__name__)
 
+NO_ANSWER: Final = object()
 ARGUMENTS_SHOWN: Final = 128  # characters of an unknown command's words in the error
 
 
@@ -68,10 +69,15 @@ def unknown_command(words: list[Any]) -> CommandError:
     return CommandError(f"unknown command '{name}', with args beginning with: {shown}")
 
 
+def misfit(row: Row) -> CommandError:
+    """The error for too few or too many words."""
+    return CommandError(f"wrong number of arguments for '{row.name}' command")
+
+
 class Call(Origin):
     """One in-process command and the future of its answer."""
 
-    __slots__ = ("desk", "future", "offset", "words")
+    __slots__ = ("desk", "future", "offset", "value", "words")
 
     def __init__(self, words: list[Any], offset: int, future: Future) -> None:
         super().__init__()
@@ -79,10 +85,12 @@ class Call(Origin):
         self.offset = offset
         self.future = future
         self.desk: Desk | None = None
+        self.value: Any = NO_ANSWER
 
     def answer(self, value: Any) -> None:
+        """Keep the answer until no handler runs: giving it runs callbacks of the user."""
         self.waiting -= 1
-        self.finish(value)
+        self.value = value
 
     def finish(self, value: Any) -> None:
         """Give the future its answer, or let it follow the future that the handler returned."""
@@ -95,6 +103,9 @@ class Call(Origin):
         self.dirty = False
         if self.reads and self.desk is not None:
             self.desk.run_reads(self)
+        if self.value is not NO_ANSWER:
+            value, self.value = self.value, NO_ANSWER
+            self.finish(value)
 
 
 class Desk:
@@ -125,6 +136,7 @@ class Desk:
         self.loading = False
         self.postponed: list[Origin] = []  # their reads may run when the data is complete
         self.alone = False  # an admin command runs, which may send commands of its own
+        self.reading = False  # read handlers run
         self._ids = 0
         self.now = time.monotonic
 
@@ -235,7 +247,7 @@ class Desk:
             return NoAuth("Authentication required.")
         if row is None:
             return unknown_command(words)
-        return CommandError(f"wrong number of arguments for '{row.name}' command")
+        return misfit(row)
 
     def _read(self, origin: Origin, row: Row, words: list[Any]) -> None:
         """Put a read where it belongs: into the open batch, into this turn's group, or done."""
@@ -253,17 +265,21 @@ class Desk:
         reads = origin.reads
         if not reads[0][0].confirmed or not origin.ready_to_read:
             return
-        with self.host.data_lock:
-            self.host.store.begin_read(self.gate.clock_ms)
-            while reads and reads[0][0].confirmed:
-                group, row, words = reads[0]
-                if self.loading and group.error is None:
-                    self.postponed.append(origin)
-                    break
-                reads.popleft()
-                origin.answer(group.error or self.execute(row, self.host, words))
-                if len(origin.out) > OUTPUT_BYTES_PAUSE and origin.crowded():
-                    break
+        self.reading = True
+        try:
+            with self.host.data_lock:
+                self.host.store.begin_read(self.gate.clock_ms)
+                while reads and reads[0][0].confirmed:
+                    group, row, words = reads[0]
+                    if self.loading and group.error is None:
+                        self.postponed.append(origin)
+                        break
+                    reads.popleft()
+                    origin.answer(group.error or self.execute(row, self.host, words))
+                    if len(origin.out) > OUTPUT_BYTES_PAUSE and origin.crowded():
+                        break
+        finally:
+            self.reading = False
 
     def execute(self, row: Row, subject: object, words: list[Any]) -> Any:
         """Run a handler on the node (or the connection); its exceptions become error values."""
@@ -305,8 +321,10 @@ class Desk:
         call.desk = self
         self.stats.commands += 1
         row = self.rows.find_at(call.offset, words[0]) if words else None
-        if row is None or row.connection:
+        if row is None:
             call.finish(unknown_command(words or [""]))
+        elif not row.least <= len(words) <= row.most:
+            call.finish(misfit(row))
         elif row.write:
             try:
                 self.proposer.write(call, words, call.offset)
@@ -314,5 +332,6 @@ class Desk:
                 call.finish(error)
         elif row.read:
             self._read(call, row, words)
+            call.settle()  # a local read is answered already
         else:
             call.finish(self.execute_now(row, words))

@@ -23,7 +23,7 @@ from pyraft_fast.common import Future
 from pyraft_fast.errors import CommandError, RaftException, StartError, TryAgain
 from pyraft_fast.serving import facts, startup
 from pyraft_fast.serving.callbacks import Callbacks
-from pyraft_fast.serving.dispatch import Call
+from pyraft_fast.serving.dispatch import Call, misfit
 from pyraft_fast.serving.host import Host
 from pyraft_fast.serving.members import NOBODY, Members
 from pyraft_fast.serving.service import NO_ROLE, Service, Spawn
@@ -227,21 +227,29 @@ class Engine:
         self._callbacks.start()
         loop.call_soon(self._service.start, client_listener)
         self._thread = threading.Thread(
-            target=self._run, args=(loop,), name=f"pyraft-serving-{self.settings.nid}", daemon=True
+            target=self._run,
+            args=(loop, self._service),
+            name=f"pyraft-serving-{self.settings.nid}",
+            daemon=True,
         )
         self._thread.start()
 
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, service: Service) -> None:
         asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
+            while not service.stopped.done():
+                try:
+                    loop.run_forever()
+                except BaseException:  # sys.exit() in a callback that ran in this thread
+                    logger.exception("the serving thread of node %s failed", self.settings.nid)
+                    service.fail("its serving thread failed; see the lines above", 1)
             loop.run_until_complete(asyncio.sleep(0))  # transports finish closing
             loop.run_until_complete(loop.shutdown_default_executor())
         finally:
             asyncio.set_event_loop(None)
             loop.close()
-            self._refuse_calls()
             self._ended.set()
+            self._refuse_calls()  # the last: whoever sees the end refuses by himself
 
     def stop(self, timeout: float = STOP_SECONDS) -> None:
         """Stop the node and give everything back, within about `timeout` seconds.
@@ -288,10 +296,11 @@ class Engine:
         future = Future(words, offset)
         call = Call(list(words), offset, future)
         service = self._service
-        if self.in_loop() and service is not None:
+        if service is not None and self.in_loop():
             future.giver = threading.get_ident()
-            self._submit_inside(service, call)
-            return future
+            if service.handling:
+                self._submit_inside(service, call)
+                return future
         self._calls.append(call)
         loop = self._loop
         if loop is None or self._ended.is_set():
@@ -306,9 +315,11 @@ class Engine:
 
     def _submit_inside(self, service: Service, call: Call) -> None:
         row = service.rows.find_at(call.offset, call.words[0]) if call.words else None
-        if row is not None and row.read:
+        if row is not None and not row.least <= len(call.words) <= row.most:
+            call.finish(misfit(row))
+        elif row is not None and not row.write:  # at the time and place of the handler that asks
             call.finish(service.desk.execute(row, self._host, call.words))
-        elif row is not None and row.write and not service.desk.alone:
+        elif row is not None and not service.desk.alone:
             call.finish(
                 CommandError(
                     f"a handler cannot send {row.name!r} through the log of its own node; call "
@@ -328,6 +339,7 @@ class Engine:
         service.settle()
 
     def _refuse_calls(self) -> None:
+        self._calls_queued = False
         while True:
             try:
                 call = self._calls.popleft()

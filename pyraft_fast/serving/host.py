@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from pyraft_fast.worker.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 class Host(Protocol):
@@ -42,3 +45,15 @@ class Host(Protocol):
 
     def fail(self, text: str, status: int) -> None:
         """The node cannot go on: log `text`, stop without waiting, exit with `status`."""
+
+
+def say(host: Host, level: int, text: str) -> None:
+    """Log a line that consensus sent, with the node's prefix."""
+    if level >= logging.ERROR:
+        host.log_error(text)
+    elif level >= logging.WARNING:
+        host.log_warn(text)
+    elif level >= logging.INFO:
+        host.log_info(text)
+    else:
+        logger.debug("%s", text)

@@ -82,35 +82,45 @@ def connection_rows(failures: dict[str, int]) -> dict[str, Row]:
 
 
 class Rows:
-    """Rows by worker offset and name. `known` is offset 0, the network's way in."""
+    """Rows by worker offset and name, as far as they were looked up.
 
-    __slots__ = ("_connection", "_host", "_known", "_version", "_watched", "failures", "known")
+    `known` is the network's way in, where connection commands come first; `logged` is offset 0
+    for the log and for in-process commands, which have no connection: there, what a table says
+    must not depend on what clients of this node typed before.
+    """
+
+    __slots__ = (
+        "_connection", "_host", "_known", "_version", "_watched", "failures", "known", "logged",
+    )  # fmt: skip
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self.failures: dict[str, int] = {}  # exceptions by handler
         self._connection = connection_rows(self.failures)
         self.known: dict[str, Row] = {}
-        self._known: dict[int, dict[str, Row]] = {0: self.known}
+        self.logged: dict[str, Row] = {}
+        self._known: dict[int, dict[str, Row]] = {0: self.logged}
         self._watched: dict[int, Any] = {}
         self._version = 0
         host.worker_map[0].extra_rows = shown_rows()
 
     def find(self, name: str) -> Row | None:
         """The row for a name in any case; None when no table has it."""
-        row = self._connection.get(name.lower())
+        version = self._version
+        row = self._connection.get(name.lower()) or self.find_at(0, name)
         if row is not None:
-            self._remember(0, name, row)
-            return row
-        return self._resolve(0, name)
+            remember(self.known, name, row)
+        if version != self._version:
+            self._changed()
+        return row
 
     def find_at(self, offset: int, name: Any) -> Row | None:
         """The row of one worker's table, for commands that come from the log or in-process."""
+        if not isinstance(name, str):
+            return None
         known = self._known.get(offset)
         row = known.get(name) if known is not None else None
-        if row is not None:
-            return row
-        return self._resolve(offset, name) if isinstance(name, str) else None
+        return row or self._resolve(offset, name)
 
     def _resolve(self, offset: int, name: str) -> Row | None:
         worker: Any = self._host.worker_map.get(offset)
@@ -132,18 +142,19 @@ class Rows:
         )
         row.write = entry.logged
         row.read = not entry.logged and not entry.local
-        self._remember(offset, name, row)
+        remember(self._known.setdefault(offset, {}), name, row)
         if version != self._version:  # a table changed in another thread meanwhile
             self._changed()
         return row
 
-    def _remember(self, offset: int, name: str, row: Row) -> None:
-        known = self._known.setdefault(offset, {})
-        if len(known) >= SPELLINGS_MAX:
-            known.clear()
-        known[name] = row
-
     def _changed(self) -> None:
         self._version += 1
-        for known in list(self._known.values()):
+        for known in [self.known, *self._known.values()]:
             known.clear()
+
+
+def remember(known: dict[str, Row], name: str, row: Row) -> None:
+    """Keep a row under the name as typed; too many spellings begin anew."""
+    if len(known) >= SPELLINGS_MAX:
+        known.clear()
+    known[name] = row

@@ -14,6 +14,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 from pyraft_fast import common
@@ -25,7 +26,8 @@ from pyraft_fast.serving.callbacks import Callbacks
 from pyraft_fast.serving.connection import Connection
 from pyraft_fast.serving.dispatch import Call, Desk
 from pyraft_fast.serving.expiry import Expiry
-from pyraft_fast.serving.host import Host
+from pyraft_fast.serving.facts import LETTERS
+from pyraft_fast.serving.host import Host, say
 from pyraft_fast.serving.origin import Origin
 from pyraft_fast.serving.propose import SWEEP_SECONDS, Proposer
 from pyraft_fast.serving.reads import ReadGate
@@ -42,7 +44,6 @@ SLICE_SECONDS: Final = 0.01  # of applying, before sockets are looked at again
 TAKE_BYTES: Final = MIB // 4
 STATUS_SECONDS: Final = 1.0
 NO_ROLE: Final = RoleFact("joining", 0, "", "", False)
-LETTERS: Final = {"leader": "l", "follower": "f", "learner": "f"}  # any other: "c"
 
 Spawn = Callable[[asyncio.AbstractEventLoop, Events], Consensus]
 
@@ -101,6 +102,7 @@ class Service:
         self._taken: deque[Any] = deque()
         self._loading: Iterator[None] | None = None
         self._after_load: Callable[[], None] | None = None
+        self._wanted: dict[Future, None] = {}  # snapshots to write behind the one under way
         self._draining = False
         self._settling = False
         self._sweeping: asyncio.TimerHandle | None = None
@@ -116,7 +118,8 @@ class Service:
 
     def _start_consensus(self) -> None:
         events = Events(
-            self._ready, self._role, self._resend, self._done, self._log, self._fatal_from,
+            self._ready, self._role, self._resend, self.requests.done,
+            partial(say, self.host), self._fatal_from,
             self.drain, self._ended,
         )  # fmt: skip
         try:
@@ -195,19 +198,6 @@ class Service:
     def _resend(self) -> None:
         self.proposer.resend()
         self.gate.ask_again()
-
-    def _done(self, request_id: int, value: Any, code: str, text: str) -> None:
-        self.requests.done(request_id, value, code, text)
-
-    def _log(self, level: int, text: str) -> None:
-        if level >= logging.ERROR:
-            self.host.log_error(text)
-        elif level >= logging.WARNING:
-            self.host.log_warn(text)
-        elif level >= logging.INFO:
-            self.host.log_info(text)
-        else:
-            logger.debug("%s", text)
 
     def _fatal_from(self, status: int, text: str) -> None:
         self.fail(text, status)
@@ -377,9 +367,13 @@ class Service:
 
     def checkpoint(self, future: Future, copy_to: str | None) -> None:
         """Write a snapshot of now; behind the one that is being written, if any."""
-        if self.applier.index == 0:
+        self._wanted.pop(future, None)
+        if self._stopping or self._fatal is not None:
+            future.set(TryAgain("the node stops; no snapshot was written"))
+        elif self.applier.index == 0:
             future.set(TryAgain("there is nothing to write yet"))
         elif self.writer.busy or self._loading is not None:
+            self._wanted[future] = None
             self.loop.call_later(SWEEP_SECONDS, self.checkpoint, future, copy_to)
         else:
             self.writer.wait(future, copy_to)
@@ -397,6 +391,11 @@ class Service:
         self.callbacks.tell("on_membership")
 
     # Requests of this process
+
+    @property
+    def handling(self) -> bool:
+        """Whether a handler runs now, so that commands of this thread come from it."""
+        return self.applier.applying or self.desk.alone or self.desk.reading
 
     def call(self, call: Call) -> None:
         """An in-process command."""
@@ -480,6 +479,8 @@ class Service:
         self.requests.drop()
         self.proposer.drop_session(Uncertain("the node stopped; the write may have happened"))
         self._refuse_rest()
+        for future in self._wanted:
+            future.set(TryAgain("the node stops; no snapshot was written"))
         consensus, self.consensus = self.consensus, None
         if consensus is not None:
             consensus.kill()

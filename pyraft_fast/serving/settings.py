@@ -1,7 +1,7 @@
 """Everything that may be set on a node, in one value that both processes read.
 
-A plain record: whoever builds it checks what people typed. The consensus process gets it as a
-msgpack map (`for_consensus`), so it holds plain types only.
+A plain record that checks what the serving side uses; consensus checks its own part, which it
+gets as a msgpack map (`for_consensus`). So it holds plain types only.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pyraft_fast.errors import ConfigError
 from pyraft_fast.limits import RING_BYTES
 
 READS = ("linearizable", "local")
@@ -41,6 +42,13 @@ class Settings:
     password: str | None = None
     ring_bytes: int = RING_BYTES
     load: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for what the serving side cannot use."""
+        if self.reads not in READS:
+            raise ConfigError(f"reads must be {' or '.join(READS)}, not {self.reads!r}")
+        if self.log_max is not None and self.log_max < 1:
+            raise ConfigError(f"log_max counts commands from 1 on, not {self.log_max}")
 
     def for_consensus(self) -> dict[str, Any]:
         """The part the consensus process needs, as msgpack can carry it."""

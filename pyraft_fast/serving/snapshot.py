@@ -79,7 +79,11 @@ class SnapshotWriter:
             return
         self._began = self._loop.time()
         path = snapshot_path(self._folder, self._nid, int(time.time()), meta.index)
-        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            self._finish(f"cannot make a pipe: {error.strerror}")
+            return
         try:
             pid = fork()
         except OSError as error:
@@ -113,6 +117,8 @@ class SnapshotWriter:
 
     def _reap(self) -> None:
         """The child has closed its pipe and is about to be gone."""
+        if not self._pid:  # stopped meanwhile
+            return
         try:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
         except ChildProcessError:  # the user's program reaps children itself

@@ -71,7 +71,7 @@ class Consensus(Protocol):
         """Send one batch to be appended to the log."""
 
     def read(self, context: int) -> None:
-        """Ask for a read index."""
+        """Ask for a read index; may be lost."""
 
     def applied(self, index: int) -> None:
         """Say once up to where this side has the data; records from there on follow."""

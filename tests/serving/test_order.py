@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pyraft_fast.serving import propose, reads
+from pyraft_fast.common import Future
+from pyraft_fast.errors import CommandError, ConfigError, TryAgain
+from pyraft_fast.serving import connection, propose, reads
 from pyraft_fast.serving.service import Service
+from pyraft_fast.serving.settings import Settings
 from pyraft_fast.serving.treaty import RoleFact
 from tests.serving.fake import FakeLog, FakeNode, running
 
@@ -95,7 +100,7 @@ def test_a_read_behind_a_younger_write_is_answered(
     """Its group may end before that write does; the read then waits for its turn, not for ever."""
     for module in (propose, reads):
         monkeypatch.setattr(module, "ANSWER_SECONDS", 0.4)
-    monkeypatch.setattr(reads, "GATHER_SECONDS", 10.0)  # no second group
+    monkeypatch.setattr(reads, "GATHER_SECONDS", 0.3)  # late enough for one group
     log = FakeLog()
     log.role = NO_LEADER
     with running(tmp_path, log) as node, node.client() as older, node.client() as client:
@@ -157,3 +162,123 @@ def test_a_handler_that_exits_fails_like_any_other(tmp_path: Path, flags: str) -
             "PONG",
         ]
         assert node.failures == []
+
+
+def test_answers_of_one_batch_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Reads that ride in a batch are answered together; a short pipeline can ask for a lot."""
+    monkeypatch.setattr(connection, "OUTPUT_BYTES_MAX", 1 << 20)
+    with running(tmp_path) as node, node.client() as client:
+        node.worker.handler["much"] = [lambda host, words: "x" * 100_000, "r", 0, 0]
+        held: list[int] = []
+        clients = service(node).desk.clients
+        node.worker.handler["look"] = [
+            lambda host, words: held.append(max(len(c.out) for c in clients.values())), "we", 0, 0,
+        ]  # fmt: skip
+        client.send("LOOK", *["MUCH"] * 100, "LOOK")
+        with pytest.raises((ConnectionError, AssertionError)):
+            for _ in range(102):
+                client.reply()
+        eventually(lambda: len(held) == 2)
+        assert held[1] == 0
+        assert "too many unread answers" in caplog.text
+        with node.client() as other:
+            assert other.ask("SET k 1", "GET k") == ["OK", "1"]
+
+
+def test_commands_wait_outside_when_too_many_bytes_are_unanswered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "UNANSWERED_BYTES_MAX", 100_000)
+    log = FakeLog()
+    log.commit = False
+    with running(tmp_path, log) as node, node.client() as client:
+        client.send("SET k 1")
+        eventually(lambda: log.kept)
+        (one,) = service(node).desk.clients.values()
+        long = "x" * 20_000
+        sending = threading.Thread(target=client.send, args=[f"ECHO {long}"] * 500)
+        sending.start()
+        eventually(lambda: not one.reading)
+        assert sum(len(value) for _, value in one.late) < 2_000_000
+        node.in_loop(log.commit_kept)
+        node.in_loop(node.consensus().pump)
+        assert client.reply() == "OK"
+        assert [client.reply() for _ in range(500)] == [long] * 500
+        sending.join()
+
+
+def test_the_log_finds_its_own_rows(tmp_path: Path) -> None:
+    """What clients of one node typed must not change what a command of the log means there."""
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        node.worker.handler["select"] = [
+            lambda host, words: host.data.update(chosen=words[1]), "we", 1, 1,
+        ]  # fmt: skip
+        assert client.ask("select 0", "ping") == ["OK", "PONG"]
+        node.engine.submit(("select", "7")).get(5)
+        assert node.data == {"chosen": "7"}
+        assert node.engine.submit(("ping",)).get(5) == "PONG"
+
+
+def test_a_command_inside_a_handler_leaves_its_time_alone(tmp_path: Path) -> None:
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        seen: list[int] = []
+
+        def look(host: FakeNode, words: object) -> None:
+            host.request_async("time")
+            host.request_async("get", "k")
+            seen.append(host.store.now_ms)
+
+        node.worker.handler["look"] = [look, "we", 0, 0]
+        log.time_ms = 5_000_000
+        client.ask("GET k")  # this node alone knows of the later time now
+        log.time_ms = 2_000_000
+        client.ask("LOOK")
+        assert seen == [2_000_000]
+
+
+def test_a_callback_of_a_future_may_send_commands(tmp_path: Path) -> None:
+    with running(tmp_path) as node:
+        done: list[object] = []
+
+        def then(_: Future) -> None:
+            node.engine.submit(("incr", "n")).add_done_callback(lambda f: done.append(f.value))
+
+        node.engine.submit(("incr", "n")).add_done_callback(then)
+        eventually(lambda: done)
+        assert done == [2]
+
+
+def test_words_of_a_wrong_shape_are_refused(tmp_path: Path) -> None:
+    with running(tmp_path) as node:
+        for words in ((["no", "name"],), ("get",), ("set", "k"), (), (b"get", "k")):
+            with pytest.raises(CommandError):
+                node.engine.submit(words).get(5)
+        assert node.log.records == []
+
+
+def test_a_callback_that_exits_stops_the_node_in_order(tmp_path: Path) -> None:
+    with running(tmp_path) as node:
+
+        def leave(_: Future) -> None:
+            raise SystemExit(3)
+
+        child = node.consensus()
+        node.engine.submit(("incr", "n")).add_done_callback(leave)
+        eventually(lambda: node.failures)
+        assert [status for _, status in node.failures] == [1]
+        node.engine.stop()
+        assert child.dead
+        assert node.engine.join(0)
+        with pytest.raises(TryAgain):
+            node.engine.submit(("incr", "n")).get(5)
+
+
+def test_settings_that_cannot_be_used_are_refused() -> None:
+    wrongs: tuple[dict[str, Any], ...] = ({"reads": "lease"}, {"log_max": 0}, {"log_max": -1})
+    for wrong in wrongs:
+        with pytest.raises(ConfigError):
+            Settings("1", "127.0.0.1:1", "127.0.0.1", 1, **wrong)
