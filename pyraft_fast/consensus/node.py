@@ -483,4 +483,5 @@ def make_raft(settings: Settings, recovered: recovery.Recovered, rng: random.Ran
         settings.election_ms_min // TICK_MS,
         settings.election_ms_max // TICK_MS,
     )
-    return Raft(config, log, recovered.hard, recovered.snapshot_membership, rng)
+    clock_ms = 0 if snapshot is None else snapshot.time_ms
+    return Raft(config, log, recovered.hard, recovered.snapshot_membership, rng, clock_ms)
