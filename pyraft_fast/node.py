@@ -198,7 +198,8 @@ class RaftNode:
         if self.state != "l":
             return None
         members = self.engine.facts().get("members", [])
-        return max(0, *(member.get("contact_ms", 0) for member in members), 0) / 1000
+        waits = [int(member.get("contact_ms", 0)) for member in members]
+        return max([0, *waits]) / 1000
 
     def get_handler(self, name: str, worker_offset: int = 0) -> Any:
         """The table entry of a command, or None; raises KeyError for an unknown offset."""

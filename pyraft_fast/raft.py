@@ -17,20 +17,46 @@ import socket
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from types import ModuleType
 from typing import Any
 
+from pyraft_fast import common
 from pyraft_fast.address import check_nid, parse_address, parse_ensemble
-from pyraft_fast.common import CONF_LOG_MAX, Future, RaftException
+from pyraft_fast.common import (
+    CONF_LOG_FILE_MAX,
+    CONF_LOG_MAX,
+    CONF_PING_TIMEOUT,
+    CONF_VOTING_TIME,
+    ERROR_APPEND_ENTRY,
+    ERROR_CAST,
+    ERROR_INVALID_PARAM,
+    ERROR_NOT_EXISTS,
+    ERROR_TYPE,
+    Future,
+    RaftException,
+    bytes_to_str,
+    intcast,
+)
 from pyraft_fast.errors import ConfigError
 from pyraft_fast.limits import MIB
 from pyraft_fast.node import RaftNode
 from pyraft_fast.version import VERSION
 
 __all__ = [
+    "CONF_LOG_FILE_MAX",
     "CONF_LOG_MAX",
+    "CONF_PING_TIMEOUT",
+    "CONF_VOTING_TIME",
+    "ERROR_APPEND_ENTRY",
+    "ERROR_CAST",
+    "ERROR_INVALID_PARAM",
+    "ERROR_NOT_EXISTS",
+    "ERROR_TYPE",
     "Future",
     "RaftException",
     "RaftNode",
+    "bytes_to_str",
+    "intcast",
     "make_default_node",
     "parse_default_args",
     "settings_of",
@@ -217,3 +243,15 @@ def make_default_node(
     if args.load:
         node.load(args.load)
     return node
+
+
+class _Front(ModuleType):
+    """Lets a program say `raft.CONF_LOG_MAX = 1000`: the value is read from `common`."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name.startswith("CONF_"):
+            setattr(common, name, value)
+
+
+sys.modules[__name__].__class__ = _Front

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +26,7 @@ from pyraft_fast.errors import (
 from pyraft_fast.node import RaftNode
 from pyraft_fast.protocol.base import base_io
 from pyraft_fast.worker.worker import Worker
-from tests.process.cluster import ROOT, connect, eventually, free_port
+from tests.process.cluster import connect, eventually, free_port
 
 Maker = Callable[..., RaftNode]
 
@@ -495,52 +491,3 @@ def test_a_worker_on_its_own_port_and_another_protocol(make: Maker) -> None:
             socket.create_connection((lines.ip, lines.port), timeout=1).close()
         led(node)
         assert node.propose(("kept",), 2) == "that"
-
-
-# Scripts
-
-CTRL_C = """
-import os, signal, sys, threading
-from pyraft_fast.node import RaftNode
-
-node = RaftNode("1", sys.argv[1], folder=sys.argv[2])
-node.start()
-if sys.argv[3] == "own":
-    def raise_it(number, frame):
-        raise KeyboardInterrupt
-    signal.signal(signal.SIGINT, raise_it)
-assert node.request("set", "key", "value") is True
-print("ready", flush=True)
-try:
-    node.join()
-    print("joined", node.shutdown_flag, flush=True)
-except KeyboardInterrupt:
-    print("interrupted", node.shutdown_flag, flush=True)
-    assert node.request("get", "key") == "value"
-    node.shutdown()
-    node.join()
-assert not [thread for thread in threading.enumerate() if thread.name.startswith("pyraft")]
-assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-"""
-
-
-@pytest.mark.parametrize(("how", "said"), [("plain", "joined True"), ("own", "interrupted False")])
-def test_ctrl_c_in_join(tmp_path: Path, how: str, said: str) -> None:
-    addr = f"127.0.0.1:{free_port()}"
-    with subprocess.Popen(
-        [sys.executable, "-c", CTRL_C, addr, str(tmp_path), how],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=10)
-        finally:
-            process.kill()
-    assert out == said + "\n", err
-    assert process.returncode == 0, err
-    assert err == ""

@@ -1,0 +1,59 @@
+"""Ctrl-C while a program waits in `node.join()`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.process.cluster import ROOT, free_port
+
+CTRL_C = """
+import os, signal, sys, threading
+from pyraft_fast.node import RaftNode
+
+node = RaftNode("1", sys.argv[1], folder=sys.argv[2])
+node.start()
+if sys.argv[3] == "own":
+    def raise_it(number, frame):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGINT, raise_it)
+assert node.request("set", "key", "value") is True
+try:
+    print("ready", flush=True)
+    node.join()
+    print("joined", node.shutdown_flag, flush=True)
+except KeyboardInterrupt:
+    print("interrupted", node.shutdown_flag, flush=True)
+    assert node.request("get", "key") == "value"
+    node.shutdown()
+    node.join()
+assert not [thread for thread in threading.enumerate() if thread.name.startswith("pyraft")]
+assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+"""
+
+
+@pytest.mark.parametrize(("how", "said"), [("plain", "joined True"), ("own", "interrupted False")])
+def test_ctrl_c_in_join(tmp_path: Path, how: str, said: str) -> None:
+    addr = f"127.0.0.1:{free_port()}"
+    with subprocess.Popen(
+        [sys.executable, "-c", CTRL_C, addr, str(tmp_path), how],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=10)
+        finally:
+            process.kill()
+    assert out == said + "\n", err
+    assert process.returncode == 0, err
+    assert err == ""
