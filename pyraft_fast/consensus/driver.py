@@ -388,6 +388,7 @@ class Driver:
         keep_from = self._keep_from(index)
         self.raft.compact(keep_from - 1)
         self.disk.submit(Call(lambda: self._wal.compact(keep_from), lambda: None))
+        self.receiver.prune()
 
     def _keep_from(self, index: int) -> int:
         """The first entry to keep, for peers that are a little behind or get a snapshot now."""

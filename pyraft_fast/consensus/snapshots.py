@@ -261,6 +261,18 @@ class SnapshotReceiver:
         """Stop; what has arrived stays on disk for the next time."""
         self._task.cancel()
 
+    def prune(self) -> None:
+        """There is a new snapshot, received or this node's own: delete the oldest ones."""
+        pruning = asyncio.get_running_loop().run_in_executor(
+            self._pool, prune, self._folder, self._host.identity.nid
+        )
+        pruning.add_done_callback(self._pruned)
+
+    def _pruned(self, pruning: asyncio.Future[list[str]]) -> None:
+        error = None if pruning.cancelled() else pruning.exception()
+        if error is not None:
+            self._host.log(logging.WARNING, f"older snapshots stay for now: {error}")
+
     def offered(self, nid: str, header: object, commit: int) -> None:
         """Take an offer from `nid`. Raises ProtocolError."""
         offer = read_offer(header)
@@ -332,12 +344,7 @@ class SnapshotReceiver:
         self._partial = self._offer = None
         self._acknowledge(nid, offer, offer.total_bytes, "done")
         self._on_done(nid, offer, path)
-        try:
-            await asyncio.get_running_loop().run_in_executor(
-                self._pool, prune, self._folder, self._host.identity.nid
-            )
-        except StorageError as error:  # the serving side may be deleting the same ones
-            self._host.log(logging.INFO, f"older snapshots stay for now: {error}")
+        self.prune()
 
     def _forget(self) -> None:
         if self._partial is not None:

@@ -196,6 +196,7 @@ class Engine:
         settings = self.settings
         startup.make_folder(settings.folder)
         self._lock_fd = startup.lock_folder(settings.folder, settings.nid)
+        startup.clean_folder(settings.folder, settings.nid)
         bind, port = settings.bind_host, settings.port
         self._listeners = [startup.listen(bind, port, startup.CLIENT_BACKLOG, "for clients")]
         self.port = self._listeners[0].getsockname()[1]

@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from pyraft_fast.errors import StartError
+from pyraft_fast.errors import StartError, StorageError
 from pyraft_fast.storage.names import lock_name
+from pyraft_fast.storage.snapshot import remove_leftovers
 
 LOCK_SECONDS: Final = 2.0  # how long a node that stops may still hold its folder
 LOCK_POLL_SECONDS: Final = 0.05
@@ -67,6 +68,14 @@ def lock_folder(folder: str, nid: str, seconds: float = LOCK_SECONDS) -> int:
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
     return fd
+
+
+def clean_folder(folder: str, nid: str) -> None:
+    """Remove what a crash left of a snapshot; the lock must be held. Raises StartError."""
+    try:
+        remove_leftovers(folder, nid)
+    except StorageError as error:
+        raise StartError(str(error)) from None
 
 
 def listen(host: str, port: int, backlog: int, purpose: str) -> socket.socket:

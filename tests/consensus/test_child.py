@@ -205,6 +205,15 @@ def test_a_damaged_log_is_fatal_and_named(one: FakeServing) -> None:
     assert log.name in one.fatal.text
 
 
+def test_only_the_newest_snapshots_stay(one: FakeServing) -> None:
+    paths = []
+    for number in range(5):
+        one.propose(["set", str(number)])
+        until(lambda: one.applied > len(paths) + 1, one)
+        paths.append(one.snapshot())
+    until(lambda: sorted(str(p) for p in one.folder.glob("*.dat")) == sorted(paths[-2:]), one)
+
+
 def test_a_snapshot_without_its_log_is_refused(one: FakeServing) -> None:
     put(one, "x", [one])
     one.snapshot()
