@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from tests.process.history import Load, final_reads, longest_silence
 from tests.process.linearizability import judge
 
 LOG_KEPT_ENTRIES: Final = 1100  # more than a node keeps of its log behind a snapshot
+DISK_FULL_AT: Final = 4096  # bytes of a file
 INSTALLED: Final = " received from "  # in the line a node writes for a snapshot from another
 
 
@@ -181,6 +183,28 @@ def restart_each(scene: Scene) -> None:
         eventually(lambda n=node: n.client().get("x") is None, 20)
 
 
+def _fill_disk(scene: Scene, node: Node) -> None:
+    """The consensus process may write no further into its log: the node stops and says why."""
+    said = len(node.text())
+    child = eventually(node.consensus_pid)
+    resource.prlimit(child, resource.RLIMIT_FSIZE, (DISK_FULL_AT, resource.RLIM_INFINITY))
+    assert node.process is not None
+    assert node.process.wait(20) == 1, node.text()
+    stops = [line for line in node.text()[said:].splitlines() if "this node stops" in line]
+    assert len(stops) == 1, node.text()[said:]
+    assert "cannot append to" in stops[0] and "File too large" in stops[0], stops
+    scene.progress()
+    node.start()
+
+
+def fill_disk_of_leader(scene: Scene) -> None:
+    _fill_disk(scene, scene.leader())
+
+
+def fill_disk_of_follower(scene: Scene) -> None:
+    _fill_disk(scene, scene.follower())
+
+
 def lag_behind_log(scene: Scene) -> None:
     """A follower is away until the others have forgotten what it lacks: it needs a snapshot."""
     node = scene.follower()
@@ -217,6 +241,8 @@ FAULTS: Final[dict[str, Callable[[Scene], None]]] = {
         stop_follower,
         stop_followers,
         restart_each,
+        fill_disk_of_leader,
+        fill_disk_of_follower,
         lag_behind_log,
     )
 }
