@@ -142,6 +142,8 @@ def test_redis_cli_interactive_with_hints(node: Node) -> None:
     terminal.expect(f"127.0.0.1:{node.port}> ")
     terminal.type("set key 'a value'\r")
     terminal.expect("OK")
+    terminal.seen = terminal.seen.rpartition("OK")[2]
+    terminal.expect(f"127.0.0.1:{node.port}> ")  # typed before, it would be echoed without hints
     terminal.type("get ")
     terminal.expect("key")  # the hint of the argument, from COMMAND DOCS
     terminal.type("key\r")
