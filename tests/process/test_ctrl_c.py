@@ -13,7 +13,7 @@ import pytest
 from tests.process.cluster import ROOT, free_port
 
 CTRL_C = """
-import os, signal, sys, threading
+import os, signal, sys, threading, time
 from pyraft_fast.node import RaftNode
 
 node = RaftNode("1", sys.argv[1], folder=sys.argv[2])
@@ -23,8 +23,14 @@ if sys.argv[3] == "own":
         raise KeyboardInterrupt
     signal.signal(signal.SIGINT, raise_it)
 assert node.request("set", "key", "value") is True
-try:
+
+def say_ready():
+    while sys.argv[3] == "plain" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        time.sleep(0.01)  # join() is about to take the signal
     print("ready", flush=True)
+
+try:
+    threading.Thread(target=say_ready).start()
     node.join()
     print("joined", node.shutdown_flag, flush=True)
 except KeyboardInterrupt:

@@ -257,6 +257,7 @@ def test_callbacks_of_the_table_see_the_changed_state(make: Maker) -> None:
         node.worker.handler[name] = lambda n, name=name: seen.append((name, n.state))
     led(node)
     eventually(lambda: "on_ready" in dict(seen))
+    node.request("set", "key", "value", strict=True)
     node.checkpoint()
     eventually(lambda: "on_snapshot" in dict(seen))
     node.shutdown()
