@@ -10,11 +10,14 @@ import contextlib
 import os
 import random
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
+
+import redis
 
 from tests.process.cluster import Cluster, Node, alive, eventually
 from tests.process.history import Load, final_reads, longest_silence
@@ -22,6 +25,7 @@ from tests.process.linearizability import judge
 
 LOG_KEPT_ENTRIES: Final = 1100  # more than a node keeps of its log behind a snapshot
 DISK_FULL_AT: Final = 4096  # bytes of a file
+TAKEN_IN: Final = " taken in by cluster "  # in the line a new member writes
 INSTALLED: Final = " received from "  # in the line a node writes for a snapshot from another
 
 
@@ -183,6 +187,31 @@ def restart_each(scene: Scene) -> None:
         eventually(lambda n=node: n.client().get("x") is None, 20)
 
 
+def wipe_follower(scene: Scene) -> None:
+    """A follower loses its files and starts over: no voter at first, one again when caught up."""
+    node = scene.follower()
+    node.kill()
+    shutil.rmtree(node.folder)
+    node.folder.mkdir()
+    begun = node.text().count(TAKEN_IN)
+    node.start()
+    eventually(lambda: node.text().count(TAKEN_IN) > begun, 30, f"node {node.nid} taken in")
+    eventually(
+        lambda: all(n.info()["raft_voters"].count(",") == 2 for n in scene.cluster.nodes),
+        30,
+        lambda: f"three voters\n{scene.cluster.tails()}",
+    )
+
+
+def move_leadership(scene: Scene) -> None:
+    """A few times, by command."""
+    for _ in range(3):
+        leader, heir = scene.leader(), scene.follower()
+        with leader.client() as client, contextlib.suppress(redis.RedisError):
+            client.execute_command("RAFT", "TRANSFER", heir.nid)
+        scene.progress()
+
+
 def _fill_disk(scene: Scene, node: Node) -> None:
     """The consensus process may write no further into its log: the node stops and says why."""
     said = len(node.text())
@@ -241,6 +270,8 @@ FAULTS: Final[dict[str, Callable[[Scene], None]]] = {
         stop_follower,
         stop_followers,
         restart_each,
+        move_leadership,
+        wipe_follower,
         fill_disk_of_leader,
         fill_disk_of_follower,
         lag_behind_log,
