@@ -237,9 +237,10 @@ def fill_disk_of_follower(scene: Scene) -> None:
 def lag_behind_log(scene: Scene) -> None:
     """A follower is away until the others have forgotten what it lacks: it needs a snapshot."""
     node = scene.follower()
-    end = int(node.info()["raft_applied_index"])
+    eventually(node.answers)
     node.kill()
     others = scene.cluster.running()
+    end = max(eventually(lambda o=other: int(o.info()["raft_applied_index"])) for other in others)
     eventually(
         lambda: all(
             int(other.info()["raft_snapshot_index"]) > end + LOG_KEPT_ENTRIES for other in others
