@@ -45,7 +45,8 @@ class Config(NamedTuple):
 
     An election begins when no leader was heard of for a random number of ticks between
     `election_ticks_min` and `election_ticks_max`; a leader that hears no majority for
-    `election_ticks_max` steps down.
+    `election_ticks_max` steps down. `tick_ms` is how long a tick takes; only the cluster's clock
+    depends on it.
     """
 
     nid: str
@@ -56,6 +57,7 @@ class Config(NamedTuple):
     append_bytes_max: int = APPEND_BYTES_MAX
     inflight_messages_max: int = INFLIGHT_MESSAGES_MAX
     inflight_bytes_max: int = INFLIGHT_BYTES_MAX
+    tick_ms: int = 10
 
 
 class HardState(NamedTuple):

@@ -432,6 +432,20 @@ def test_entries_are_stamped_with_a_clock_that_never_falls() -> None:
     assert stamps == [50_000, 60_000, 60_000]
 
 
+def test_the_clock_goes_on_when_the_leaders_machine_is_set_back() -> None:
+    """At half speed, until the machine has caught up: deadlines still come, and nothing jumps."""
+    raft = caught_up(lead(raft_of()))
+    raft.step(message(MessageKind.HEARTBEAT_REPLY, "2", raft.term, clock_ms=100_000))
+    shown = []
+    for now_ms in range(99_900, 100_200, CONFIG.tick_ms):
+        raft.tick(now_ms)
+        raft.step(message(MessageKind.HEARTBEAT_REPLY, "2", raft.term))
+        shown.append(raft.clock_ms)
+    assert shown == sorted(set(shown))
+    assert shown[0] == 100_000 + CONFIG.tick_ms // 2
+    assert shown[-1] == now_ms
+
+
 def test_a_proposal_keeps_its_header_fields() -> None:
     from pyraft_fast._entry import header
 
