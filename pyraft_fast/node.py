@@ -27,6 +27,7 @@ from pyraft_fast.log import RaftLog
 from pyraft_fast.peer import Peer
 from pyraft_fast.serving.engine import Engine
 from pyraft_fast.serving.load import import_snapshot
+from pyraft_fast.serving.roles import LETTERS
 from pyraft_fast.serving.settings import Settings
 from pyraft_fast.worker.base_worker import BaseWorker
 from pyraft_fast.worker.redis_worker import RedisWorker
@@ -35,7 +36,6 @@ from pyraft_fast.worker.worker import MergedWorker, Worker
 
 REQUEST_SECONDS = 10.0  # pyraft's reply wait; the engine answers well before
 STOP_SECONDS = 2.0
-LETTERS = {"leader": "l", "follower": "f", "learner": "f", "candidate": "c", "joining": "c"}
 
 
 class RaftNode:

@@ -21,7 +21,7 @@ from tests.process.linearizability import (
 )
 
 
-def ok(kind: str, argument: str | None, invoked: float, returned: float, result=None, **more):  # type: ignore[no-untyped-def]
+def ok(kind: str, argument: str | None, invoked: float, returned: float, result=None, **more):
     return Operation("k", kind, argument, invoked, returned, Outcome.OK, result, **more)
 
 

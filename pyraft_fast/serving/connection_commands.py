@@ -45,7 +45,7 @@ def hello(connection: Connection, words: Words) -> Any:
     at = 1
     if len(words) > 1:
         at = 2
-        if not words[1].lstrip("-").isdigit():
+        if not words[1].isascii() or not words[1].lstrip("-").isdigit():
             raise CommandError("Protocol version is not an integer or out of range")
         proto = int(words[1])
         if proto not in (2, 3):
@@ -132,7 +132,7 @@ def reset(connection: Connection, words: Words) -> Any:
 
 def select(connection: Connection, words: Words) -> Any:
     """SELECT 0; there is no other database."""
-    if not words[1].lstrip("-").isdigit():
+    if not words[1].isascii() or not words[1].lstrip("-").isdigit():
         raise CommandError("value is not an integer or out of range")
     if int(words[1]) != 0:
         raise CommandError("DB index is out of range")

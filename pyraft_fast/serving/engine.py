@@ -26,7 +26,8 @@ from pyraft_fast.serving.callbacks import Callbacks
 from pyraft_fast.serving.dispatch import Call, misfit
 from pyraft_fast.serving.host import Host
 from pyraft_fast.serving.members import NOBODY, Members
-from pyraft_fast.serving.service import NO_ROLE, Service, Spawn
+from pyraft_fast.serving.roles import NO_ROLE
+from pyraft_fast.serving.service import Service, Spawn
 from pyraft_fast.serving.settings import Settings
 from pyraft_fast.serving.treaty import Request
 from pyraft_fast.worker.dice import Dice

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from pyraft_fast.limits import CLIENTS_MAX
 from pyraft_fast.serving.host import Host
+from pyraft_fast.serving.roles import LETTERS
 from pyraft_fast.serving.settings import Settings
 from pyraft_fast.version import VERSION
 
 if TYPE_CHECKING:
     from pyraft_fast.serving.service import Service
-
-LETTERS = {"leader": "l", "follower": "f", "learner": "f"}
 
 
 def memory_bytes() -> int:

@@ -26,13 +26,13 @@ from pyraft_fast.serving.callbacks import Callbacks
 from pyraft_fast.serving.connection import Connection
 from pyraft_fast.serving.dispatch import Call, Desk
 from pyraft_fast.serving.expiry import Expiry
-from pyraft_fast.serving.facts import LETTERS
 from pyraft_fast.serving.host import Host, say
 from pyraft_fast.serving.origin import Origin
 from pyraft_fast.serving.propose import SWEEP_SECONDS, Proposer
 from pyraft_fast.serving.reads import ReadGate
 from pyraft_fast.serving.requests import Requests
 from pyraft_fast.serving.restarts import Restarts
+from pyraft_fast.serving.roles import NO_ROLE, callbacks_of, shown
 from pyraft_fast.serving.rows import Rows
 from pyraft_fast.serving.settings import Settings
 from pyraft_fast.serving.snapshot import SnapshotWriter
@@ -43,7 +43,6 @@ logger = logging.getLogger(__name__)
 SLICE_SECONDS: Final = 0.01  # of applying, before sockets are looked at again
 TAKE_BYTES: Final = MIB // 4
 STATUS_SECONDS: Final = 1.0
-NO_ROLE: Final = RoleFact("joining", 0, "", "", False)
 
 Spawn = Callable[[asyncio.AbstractEventLoop, Events], Consensus]
 
@@ -86,7 +85,7 @@ class Service:
         self.requests = Requests(loop, self._arm)
         self.restarts = Restarts(loop, self._start_consensus)
         self.consensus: Consensus | None = None
-        self.role = NO_ROLE
+        self.role = self._said = NO_ROLE
         self.cluster = 0
         self.snapshot_index = 0
         self.snapshot_seconds = 0
@@ -175,25 +174,22 @@ class Service:
             self.consensus.read(context)
 
     def _role(self, now: RoleFact) -> None:
-        before, self.role = self.role, now
-        leading = now.role == "leader"
+        self._said = now
+        self._show_role()
+
+    def _show_role(self) -> None:
+        before = self.role
+        now = self.role = shown(self._said, before, self.applier.term)
         self.proposer.set_serving(now.serving)
         self.gate.set_serving(now.serving)
-        self.expiry.lead(leading and now.serving)
+        self.expiry.lead(now.role == "leader" and now.serving)
         if before.role != now.role:
-            self._role_changed(before.role, now.role)
+            logger.debug("node %s: %s -> %s", self.host.nid, before, now)
+            for event in callbacks_of(before.role, now.role):
+                self.callbacks.tell(event)
         if now.serving and not before.serving:
             self.callbacks.tell("on_ready")
         self._settle_soon()
-
-    def _role_changed(self, before: str, now: str) -> None:
-        logger.debug("node %s: %s -> %s in term %d", self.host.nid, before, now, self.role.term)
-        if before == "leader":
-            self.callbacks.tell("on_leader_lost")
-        old, new = LETTERS.get(before, "c"), LETTERS.get(now, "c")
-        if old != new:
-            event = {"l": "on_leader", "f": "on_follower", "c": "on_candidate"}[new]
-            self.callbacks.tell(event)
 
     def _resend(self) -> None:
         self.proposer.resend()
@@ -255,6 +251,8 @@ class Service:
                     break
         except Exception as error:
             self._apply_failed(error)
+        if self._said.role != self.role.role:
+            self._show_role()
         self.settle()
         if self.applier.commands >= self._log_max() and self.writer.may_start:
             self._write_snapshot()

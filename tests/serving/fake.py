@@ -35,7 +35,7 @@ class FakeLog:
         self.records: list[bytes] = []
         self.time_ms = 1_000_000
         self.starts = 0
-        self.role = RoleFact("leader", 1, "1", "127.0.0.1:1", True)
+        self.role = RoleFact("leader", 0, "1", "127.0.0.1:1", True)  # of a term without entries
         self.fault: Callable[[int, int], str] = lambda start, batch: ""
         self.proposals: list[tuple[int, int]] = []
         self.reads: list[int] = []

@@ -82,6 +82,18 @@ def test_callbacks_run_in_order_after_the_change(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_leader_shows_as_one_when_it_has_applied_the_log_up_to_its_term(tmp_path: Path) -> None:
+    log = FakeLog()
+    log.role = RoleFact("leader", 1, "1", "127.0.0.1:1", True)
+    with running(tmp_path, log) as node, node.client() as client:
+        eventually(lambda: "on_ready" in node.events)
+        assert node.engine.role != "leader"
+        assert "on_leader" not in node.events
+        client.ask("SET k v")  # an entry of term 1
+        eventually(lambda: node.engine.role == "leader")
+        eventually(lambda: "on_leader" in node.events)
+
+
 def test_a_failing_callback_harms_nobody(tmp_path: Path) -> None:
     node = FakeNode(tmp_path)
 
