@@ -1,8 +1,9 @@
 """Clients that write down what they did, when, and what they were told: input for the judge.
 
 Each client is a thread with one connection at a time. It sends commands alone or a few in one
-pipeline, over a few keys that all clients share, to whichever node it picked. What may be concluded
-from each answer is in `told`; the judge is in `linearizability`.
+pipeline, over a few keys that all clients share. As many clients as there are nodes keep to one
+each, so that every node has one; the others wander. What may be concluded from each answer is in
+`told`; the judge is in `linearizability`.
 
 Keys: `r...` registers (set, get; every value is written once), `c...` counters (incr, get),
 `t...` texts (append, get; every piece is written once).
@@ -61,9 +62,11 @@ class Client(threading.Thread):
         keys: Sequence[str],
         seed: object,
         answer_seconds: float = 1.5,
+        home: Node | None = None,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.nodes = nodes
+        self.home = home  # the node it keeps to as long as that one answers
         self.keys = keys
         self.dice = random.Random(str(seed))
         self.answer_seconds = answer_seconds
@@ -97,12 +100,17 @@ class Client(threading.Thread):
         count = self.dice.randint(2, PIPELINE_MAX) if self.dice.random() < 0.3 else 1
         outcomes = self._exchange([self._command() for _ in range(count)])
         leaves = 0.3 if Outcome.FAILED in outcomes else 0.02
+        if self._node is self.home and Outcome.OK in outcomes:
+            leaves = 0
         if Outcome.UNKNOWN in outcomes or self.dice.random() < leaves:
             self._hang_up()
         return Outcome.OK in outcomes
 
     def _dial(self) -> bool:
-        self._node = self.dice.choice(self.nodes)
+        others = [node for node in self.nodes if node is not self._node]
+        at_home = self.home is not None and self._node is not self.home
+        self._node = self.home if at_home else self.dice.choice(others)
+        assert self._node is not None
         connection = Connection(
             host="127.0.0.1",
             port=self._node.port,
@@ -189,7 +197,14 @@ class Load:
     ) -> None:
         self.keys = keys_of(name, keys)
         self.clients = [
-            Client(f"{name}-{number}", nodes, self.keys, dice.random(), answer_seconds)
+            Client(
+                f"{name}-{number}",
+                nodes,
+                self.keys,
+                dice.random(),
+                answer_seconds,
+                nodes[number] if number < len(nodes) else None,
+            )
             for number in range(clients)
         ]
 
