@@ -8,12 +8,14 @@ entry shown here may be uncommitted; a running node shows only what it has appli
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from pyraft_fast._entry import KIND_COMMANDS, decode_record
-from pyraft_fast.errors import StorageError
+from pyraft_fast.common import Future
+from pyraft_fast.errors import RaftException, StorageError
 from pyraft_fast.limits import LOG_ITEMS_MAX
 from pyraft_fast.storage import names
 from pyraft_fast.storage.disk import OS_DISK
@@ -119,4 +121,20 @@ class RaftLog(LogFileStorage):
         return sum(1 for file in self.file_list for _ in file.items())
 
 
-__all__ = ["LogFile", "LogFileStorage", "LogItem", "RaftLog", "StorageError"]
+def read_later(folder: str, nid: str, start: int, end: int) -> Future:
+    """A future of the entries `start` up to `end` (excluded) as dicts, read in a thread."""
+    found = Future(("getlog", start, end))
+
+    def read() -> None:
+        try:
+            items = RaftLog(folder, nid).get_range(start, end)
+        except RaftException as error:
+            found.set(error)
+        else:
+            found.set([item.to_dict() for item in items])
+
+    threading.Thread(target=read, name=f"pyraft-getlog-{nid}", daemon=True).start()
+    return found
+
+
+__all__ = ["LogFile", "LogFileStorage", "LogItem", "RaftLog", "StorageError", "read_later"]

@@ -23,7 +23,7 @@ from pyraft_fast import common
 from pyraft_fast.address import check_nid, listed_members, parse_address
 from pyraft_fast.common import Future
 from pyraft_fast.errors import CommandError, ConfigError, RaftException, StartError
-from pyraft_fast.log import RaftLog
+from pyraft_fast.log import read_later
 from pyraft_fast.peer import Peer
 from pyraft_fast.serving.engine import Engine
 from pyraft_fast.serving.load import import_snapshot
@@ -392,12 +392,14 @@ class RaftNode:
             plain = {str(key): value for key, _, value, _ in self.store.dump_items()}
         return json.dumps(plain, default=repr)
 
-    def read_log(self, start: int | None, end: int | None) -> list[dict[str, Any]]:
-        """Applied entries `start` up to `end` (excluded) as plain dicts; at most 1000."""
+    def read_log(self, start: int | None, end: int | None) -> Future:
+        """A future of applied entries `start` up to `end` (excluded) as plain dicts.
+
+        At most LOG_ITEMS_MAX of them; the files are read in a thread of their own.
+        """
         last = self.engine.applied_index
         until = last + 1 if end is None else min(end, last + 1)
-        found = RaftLog(self.settings.folder, self.nid).get_range(start or 0, until)
-        return [item.to_dict() for item in found]
+        return read_later(self.settings.folder, self.nid, start or 0, until)
 
     # Settings and facts, for CONFIG and INFO
 
