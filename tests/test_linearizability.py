@@ -25,7 +25,7 @@ def ok(kind: str, argument: str | None, invoked: float, returned: float, result=
     return Operation("k", kind, argument, invoked, returned, Outcome.OK, result, **more)
 
 
-def unknown(kind: str, argument: str | None, invoked: float, **more):  # type: ignore[no-untyped-def]
+def unknown(kind: str, argument: str | None, invoked: float, **more):
     return Operation("k", kind, argument, invoked, FOREVER, Outcome.UNKNOWN, **more)
 
 
