@@ -22,14 +22,14 @@ from tests.process.linearizability import (
 
 
 def ok(kind: str, argument: str | None, invoked: float, returned: float, result=None, **more):
-    return Operation("k", kind, argument, invoked, returned, Outcome.OK, result, **more)
+    return Operation("k", kind, argument, invoked, returned, Outcome.OK, result, "", **more)
 
 
 def unknown(kind: str, argument: str | None, invoked: float, **more):
-    return Operation("k", kind, argument, invoked, FOREVER, Outcome.UNKNOWN, **more)
+    return Operation("k", kind, argument, invoked, FOREVER, Outcome.UNKNOWN, None, "", **more)
 
 
-def failed(kind: str, argument: str | None, invoked: float):  # type: ignore[no-untyped-def]
+def failed(kind: str, argument: str | None, invoked: float) -> Operation:
     return Operation("k", kind, argument, invoked, FOREVER, Outcome.FAILED)
 
 
