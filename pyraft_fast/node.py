@@ -8,15 +8,12 @@ handler must not wait for a write of its own node (`request` says so instead of 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import random
-import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from types import FrameType
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 from pyraft_fast import common
@@ -29,6 +26,7 @@ from pyraft_fast.serving.engine import Engine
 from pyraft_fast.serving.load import import_snapshot
 from pyraft_fast.serving.roles import LETTERS
 from pyraft_fast.serving.settings import Settings
+from pyraft_fast.serving.signals import wait_for_end
 from pyraft_fast.worker.base_worker import BaseWorker
 from pyraft_fast.worker.redis_worker import RedisWorker
 from pyraft_fast.worker.store import Store
@@ -264,30 +262,7 @@ class RaftNode:
         In the main thread, Ctrl-C and SIGTERM stop the node meanwhile, unless the program
         handles them itself.
         """
-        with self._stop_on_signals():
-            return self._stopped.wait(timeout)
-
-    @contextlib.contextmanager
-    def _stop_on_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            self.shutdown()
-
-        defaults: dict[signal.Signals, Any] = {
-            signal.SIGINT: signal.default_int_handler,
-            signal.SIGTERM: signal.SIG_DFL,
-        }
-        taken = [n for n, default in defaults.items() if signal.getsignal(n) is default]
-        for number in taken:
-            signal.signal(number, stop)
-        try:
-            yield
-        finally:
-            for number in taken:
-                signal.signal(number, defaults[number])
+        return wait_for_end(self._stopped, self.shutdown, timeout)
 
     def fail(self, text: str, status: int) -> None:
         """Stop this node because it cannot go on; `exit_status` tells a program's caller."""

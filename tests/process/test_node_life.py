@@ -78,6 +78,16 @@ def test_a_signal_ends_the_node_with_status_0_and_no_traceback(node: Node, numbe
     assert "Traceback" not in node.text()
 
 
+def test_a_signal_that_another_thread_took_ends_the_node_too(node: Node) -> None:
+    """The waiting thread sleeps on then: only what it looks at by itself wakes it."""
+    node.start()
+    eventually(node.answers)
+    threads = [int(name) for name in os.listdir(f"/proc/{node.pid}/task")]
+    os.kill(max(threads), signal.SIGTERM)
+    assert node.process is not None
+    assert node.process.wait(10) == 0
+
+
 def test_ctrl_c_reaches_both_processes_and_still_ends_in_order(node: Node) -> None:
     """A terminal sends SIGINT to the whole process group."""
     node.start()
