@@ -339,11 +339,8 @@ class Driver:
         if told != self._told:
             self._told = told
             self._serving.role(*told)
-        if before is None or (before.role, before.term) != (now.role, now.term):
-            leads = f", leader {now.leader}" if now.leader and now.role != Role.LEADER else ""
-            self._host.log(logging.INFO, f"{now.role} in term {now.term}{leads}")
-            if now.role == Role.REMOVED:
-                self._host.log(logging.WARNING, REMOVED_TEXT)
+        if now.role == Role.REMOVED and (before is None or before.role != now.role):
+            self._host.log(logging.WARNING, REMOVED_TEXT)
         moved = before is None or before[1:] != now[1:]
         if moved and now.leader and self._reaches(now.leader):
             self._serving.resend()

@@ -27,3 +27,9 @@ def callbacks_of(before: str, now: str) -> list[str]:
     events = ["on_leader_lost"] if before == "leader" else []
     old, new = LETTERS.get(before, "c"), LETTERS.get(now, "c")
     return events if old == new else [*events, _EVENTS[new]]
+
+
+def line_of(now: RoleFact) -> str:
+    """The log line for a change of role or term."""
+    follows = now.leader_nid and now.role != "leader"
+    return f"{now.role} in term {now.term}" + (f", leader {now.leader_nid}" if follows else "")

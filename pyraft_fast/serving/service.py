@@ -32,7 +32,7 @@ from pyraft_fast.serving.propose import SWEEP_SECONDS, Proposer
 from pyraft_fast.serving.reads import ReadGate
 from pyraft_fast.serving.requests import Requests
 from pyraft_fast.serving.restarts import Restarts
-from pyraft_fast.serving.roles import NO_ROLE, callbacks_of, shown
+from pyraft_fast.serving.roles import NO_ROLE, callbacks_of, line_of, shown
 from pyraft_fast.serving.rows import Rows
 from pyraft_fast.serving.settings import Settings
 from pyraft_fast.serving.snapshot import SnapshotWriter
@@ -183,8 +183,10 @@ class Service:
         self.proposer.set_serving(now.serving)
         self.gate.set_serving(now.serving)
         self.expiry.lead(now.role == "leader" and now.serving)
+        changed = (before.role, before.term) != (now.role, now.term)
+        if changed and now is self._said and now.term:
+            self.host.log_info(line_of(now))
         if before.role != now.role:
-            logger.debug("node %s: %s -> %s", self.host.nid, before, now)
             for event in callbacks_of(before.role, now.role):
                 self.callbacks.tell(event)
         if now.serving and not before.serving:
