@@ -19,7 +19,7 @@ from typing import Final
 
 import redis
 
-from tests.process.cluster import Cluster, Node, alive, eventually
+from tests.process.cluster import Cluster, Node, alive, children_of, eventually
 from tests.process.history import Load, final_reads, longest_silence
 from tests.process.linearizability import judge
 
@@ -190,7 +190,9 @@ def restart_each(scene: Scene) -> None:
 def wipe_follower(scene: Scene) -> None:
     """A follower loses its files and starts over: no voter at first, one again when caught up."""
     node = scene.follower()
+    writers = [pid for pid in children_of(node.pid) if pid != node.consensus_pid()]
     node.kill()
+    eventually(lambda: not any(alive(pid) for pid in writers), 10, "no snapshot is being written")
     shutil.rmtree(node.folder)
     node.folder.mkdir()
     begun = node.text().count(TAKEN_IN)
