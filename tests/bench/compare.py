@@ -125,19 +125,24 @@ def main() -> int:
                 for test, pipeline in (("set", 1), ("set", 16), ("get", 1), ("get", 16)):
                     for server in servers:
                         requests = args.requests * (4 if pipeline > 1 else 1)
-                        sys.stderr.write(
-                            f"\r\033[Kround {number + 1}/{args.rounds}: {test} P={pipeline} "
-                            f"{server.name}"
+                        progress(
+                            f"round {number + 1}/{args.rounds}: {test} P={pipeline} {server.name}"
                         )
-                        sys.stderr.flush()
                         figures = measure(server, test, pipeline, requests)
                         results[test, pipeline, server.name].append(figures)
         finally:
-            sys.stderr.write("\r\033[K")
+            progress("")
             for server in servers:
                 server.stop()
     report(results, [server.name for server in servers], args.requests)
     return 0
+
+
+def progress(text: str) -> None:
+    """One line that is written over, for people who wait."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\033[K{text}")
+        sys.stderr.flush()
 
 
 def report(
@@ -146,7 +151,8 @@ def report(
     requests: int,
 ) -> None:
     """Print medians and ratios against redis."""
-    print("command line of each run:", " ".join(command(0, "set", 1, requests)))
+    shown = " ".join(command(0, "set", 1, requests)).replace("-p 0", "-p PORT")
+    print("each run (with set or get, P 1 or 16):", shown)
     print(f"{'':28}{'test':>9}{'op/s':>10}{'ratio':>7}{'CPU µs/op':>11}{'p99 ms':>8}")
     for test, pipeline in (("set", 1), ("set", 16), ("get", 1), ("get", 16)):
         base = 0.0
