@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from pyraft_fast import common
 from pyraft_fast.common import Future
-from pyraft_fast.errors import ClusterDown, RaftException, StorageError, TryAgain, Uncertain
+from pyraft_fast.errors import ClusterDown, RaftException, TryAgain, Uncertain
 from pyraft_fast.limits import MIB
 from pyraft_fast.serving.apply import Applier, NodeFailure
 from pyraft_fast.serving.callbacks import Callbacks
@@ -349,8 +349,8 @@ class Service:
                 if time.monotonic() > until:
                     self.loop.call_soon(self._load_step)
                     return
-        except (StorageError, OSError) as error:
-            self.fail(f"snapshot cannot be loaded: {error}", 1)
+        except Exception as error:  # whatever it is: half a snapshot is no state to serve
+            self.fail(f"snapshot cannot be loaded: {error or error!r}", 1)
             return
         self._loading = self._after_load = None
         self.desk.loading = False

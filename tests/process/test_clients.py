@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import shutil
 import struct
@@ -117,11 +118,13 @@ class Terminal:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
         self.seen = ""
 
-    def expect(self, text: str, seconds: float = 10) -> None:
+    def expect(self, *texts: str, seconds: float = 10) -> None:
+        """Wait until all `texts` have been shown, in this order, since the last `type`."""
         deadline = time.monotonic() + seconds
-        while text not in self.seen:
+        pattern = re.compile(".*?".join(re.escape(text) for text in texts), re.DOTALL)
+        while not pattern.search(self.seen):
             left = deadline - time.monotonic()
-            assert left > 0, f"{text!r} not seen in {self.seen!r}"
+            assert left > 0, f"{texts!r} not seen in {self.seen!r}"
             if select.select([self.fd], [], [], left)[0]:
                 self.seen += os.read(self.fd, 65536).decode(errors="replace")
 
@@ -139,14 +142,13 @@ def test_redis_cli_interactive_with_hints(node: Node) -> None:
     node.start()
     eventually(node.answers)
     terminal = Terminal(node.port)
-    terminal.expect(f"127.0.0.1:{node.port}> ")
+    prompt = f"127.0.0.1:{node.port}> "
+    terminal.expect(prompt)
     terminal.type("set key 'a value'\r")
-    terminal.expect("OK")
-    terminal.seen = terminal.seen.rpartition("OK")[2]
-    terminal.expect(f"127.0.0.1:{node.port}> ")  # typed before, it would be echoed without hints
+    terminal.expect("OK", prompt)  # what is typed before the prompt is thrown away
     terminal.type("get ")
     terminal.expect("key")  # the hint of the argument, from COMMAND DOCS
     terminal.type("key\r")
-    terminal.expect('"a value"')
+    terminal.expect('"a value"', prompt)
     terminal.type("exit\r")
     assert terminal.close() == 0
