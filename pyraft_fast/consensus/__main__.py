@@ -21,6 +21,7 @@ from typing import Any, Final
 from pyraft_fast.consensus.node import Node
 from pyraft_fast.consensus.parent import ParentPipe, watch_parent
 from pyraft_fast.consensus.settings import read_settings
+from pyraft_fast.link.loop import new_loop
 from pyraft_fast.link.ring import clear, wake
 from pyraft_fast.link.spawn import Ends, take_ends
 
@@ -98,16 +99,6 @@ class Process:
         if isinstance(error, OSError | asyncio.CancelledError):
             return
         self._parent.fatal(error or RuntimeError(str(context.get("message", "unknown"))))
-
-
-def new_loop() -> asyncio.AbstractEventLoop:
-    """A uvloop, or asyncio's own loop where there is none."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from pyraft_fast.common import Future
 from pyraft_fast.errors import CommandError, RaftException, StartError, TryAgain
+from pyraft_fast.link.loop import new_loop
 from pyraft_fast.serving import facts, startup
 from pyraft_fast.serving.callbacks import Callbacks
 from pyraft_fast.serving.dispatch import Call, misfit
@@ -37,16 +38,6 @@ logger = logging.getLogger(__name__)
 STOP_SECONDS: Final = 2.0
 SpawnMaker = Callable[[Settings, socket.socket, int], Spawn]
 CHILD_STOP_SHARE: Final = 0.75  # of the time to stop that consensus gets to hand over
-
-
-def new_loop() -> asyncio.AbstractEventLoop:
-    """A uvloop, or asyncio's own loop where there is none."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
 
 
 class Engine:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from pyraft_fast import _resp
+from pyraft_fast.link.loop import new_loop
 from pyraft_fast.serving.callbacks import Callbacks
 from pyraft_fast.serving.connection import Connection
-from pyraft_fast.serving.engine import new_loop
 from pyraft_fast.serving.service import Service
 from tests.serving.fake import FakeConsensus, FakeNode
 
