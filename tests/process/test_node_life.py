@@ -173,7 +173,7 @@ def test_killed_serving_process_takes_the_consensus_process_and_frees_both_ports
     eventually(lambda: not alive(child), 1.0, "consensus process gone within 1 s")
     assert node.process is not None
     node.process.wait(5)
-    # A process whose main thread is gone may have its disk thread, and so its sockets, a moment more.
+    # Its main thread gone, a process may have its disk thread, and its sockets, a moment more.
     eventually(lambda: can_bind(node.port) and can_bind(node.port + 1), 1.0, "both ports free")
     assert set(os.listdir("/dev/shm")) <= shared
 
