@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pyraft_fast import _entry
 from pyraft_fast.consensus.settings import Settings
@@ -74,20 +74,9 @@ def open_log(settings: Settings, found: Found) -> Recovered:
     hard = HardState(*recovered.state)
     notes = [*found.notes, *([recovered.torn] if recovered.torn else [])]
     cluster = recovered.identity.cluster
-    if snapshot is not None and found.snapshot_cluster not in (0, cluster):
-        raise StartError(
-            f"{snapshot.path} is of cluster {found.snapshot_cluster:016x}, the log beside it of "
-            f"{cluster:016x}; one of them does not belong here"
-        )
-    base = (0, 0) if snapshot is None else (snapshot.index, snapshot.term)
-    if recovered.first > base[0] + 1:
-        raise DamagedFile(
-            f"the log in {settings.folder} begins at index {recovered.first}, but the newest "
-            f"valid snapshot ends at {base[0]}: what lies between is gone. Restore the snapshot, "
-            "or clear the folder to have this node start over from the others"
-        )
+    check_joins(settings.folder, cluster, recovered.first, snapshot, found.snapshot_cluster)
     configs, last_term = recovered.configs, recovered.last_term
-    if snapshot is not None and not _agrees(wal, snapshot):
+    if snapshot is not None and not agrees(wal, snapshot):
         hard = HardState(max(hard.term, snapshot.term), hard.vote, snapshot.index)
         wal.reset(snapshot.index, snapshot.term, hard)
         configs, last_term = [], snapshot.term
@@ -108,7 +97,38 @@ def open_log(settings: Settings, found: Found) -> Recovered:
     )
 
 
-def _agrees(wal: Wal, snapshot: SnapshotFile) -> bool:
+class Readable(Protocol):
+    """A log that can be read: entries `first` to `last`."""
+
+    @property
+    def first(self) -> int: ...
+    @property
+    def last(self) -> int: ...
+    def read(self, lo: int, hi: int, bytes_max: int, /) -> list[Entry]: ...
+
+
+def check_joins(
+    folder: str, cluster: int, first: int, snapshot: SnapshotFile | None, snapshot_cluster: int
+) -> None:
+    """A log of `cluster` from index `first` and the snapshot beside it must belong together.
+
+    Raises StartError for a snapshot of another cluster, DamagedFile for a hole between the two.
+    """
+    if snapshot is not None and snapshot_cluster not in (0, cluster):
+        raise StartError(
+            f"{snapshot.path} is of cluster {snapshot_cluster:016x}, the log beside it of "
+            f"{cluster:016x}; one of them does not belong here"
+        )
+    base = 0 if snapshot is None else snapshot.index
+    if first > base + 1:
+        raise DamagedFile(
+            f"the log in {folder} begins at index {first}, but the newest "
+            f"valid snapshot ends at {base}: what lies between is gone. Restore the snapshot, "
+            "or clear the folder to have this node start over from the others"
+        )
+
+
+def agrees(wal: Readable, snapshot: SnapshotFile) -> bool:
     """Does the log go on where the snapshot ends?"""
     if wal.last < snapshot.index:
         return False

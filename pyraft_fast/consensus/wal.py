@@ -107,12 +107,14 @@ class Wal:
         *,
         cluster: int = 0,
         incarnation: int = 0,
+        start: int = 1,
         disk: Disk = OS_DISK,
         segment_bytes: int = SEGMENT_BYTES,
     ) -> tuple[Wal, Recovered]:
         """Recover the log of `nid`, or make one for (cluster, incarnation) where there is none.
 
-        A `cluster` or `incarnation` other than 0 must be the one found. Everything that
+        A `cluster` or `incarnation` other than 0 must be the one found. `start` is what starts
+        are counted from in a new log: an incarnation never counts one twice. Everything that
         `Recovered` tells is durable when this returns, and the node's start is counted. Whether
         the log joins the newest snapshot is the caller's to check: entries must begin at its
         index + 1 at the latest.
@@ -124,7 +126,7 @@ class Wal:
         if found is None:
             check(cluster > 0 and incarnation > 0, "a new log has an identity", cluster)
             wal = cls(folder, Identity(cluster, nid, incarnation), disk, segment_bytes)
-            wal._start = 1
+            wal._start = start
             try:
                 wal._rotate(1, 0, HardState(0, "", 0), [])
             except BaseException:

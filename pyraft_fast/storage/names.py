@@ -10,6 +10,9 @@ All files of a node lie in one folder and begin with `raft_<nid>_`; the node id 
     raft_<nid>_<number>.log.tmp                        a segment while it is made
     raft_<nid>_<index>_<term>_<bytes>.part             a snapshot while it is received
     raft_<nid>.lock                                    held while the node runs
+    raft_<nid>.recover/                                new files that `recover` makes
+    raft_<nid>.recover-out, raft_<nid>.recover-in      it puts these in place of the old ones
+    before-recover-<nid>-<time>/                       the old ones
 
 Names only help people and listings. The order of segments is decided by the sequence number
 inside them: after a truncation two segments may well begin with the same index.
@@ -110,6 +113,21 @@ def temporary_segment_name(nid: str, number: int) -> str:
 def lock_name(nid: str) -> str:
     """The name of the file a running node holds locked."""
     return f"raft_{quoted(nid)}.lock"
+
+
+def recover_folder_name(nid: str) -> str:
+    """The folder in which `recover` makes a node's new files."""
+    return f"raft_{quoted(nid)}.recover"
+
+
+def recover_marks(nid: str) -> tuple[str, str]:
+    """The files that say how far `recover` is: the old files go out, the new ones come in."""
+    return f"raft_{quoted(nid)}.recover-out", f"raft_{quoted(nid)}.recover-in"
+
+
+def backup_folder_name(nid: str, time_text: str) -> str:
+    """The folder in which `recover` keeps the files it found."""
+    return f"before-recover-{quoted(nid)}-{time_text}"
 
 
 def parse_segment(name: str) -> SegmentName | None:
