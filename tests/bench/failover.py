@@ -106,7 +106,7 @@ def main() -> int:
     print(f"{'':6}{'rounds':>8}{'median ms':>11}{'p90 ms':>9}{'worst ms':>10}{'failed writes':>15}")
     with tempfile.TemporaryDirectory(prefix="pyraft-fast-failover-", dir=".") as text:
         for name, number in (("kill", signal.SIGKILL), ("term", signal.SIGTERM)):
-            cluster = Cluster(Path(text) / name, args.nodes)
+            cluster = Cluster(Path(text).resolve() / name, args.nodes)
             try:
                 cluster.start("-loglevel", "warning")
                 rows = []
