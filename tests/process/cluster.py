@@ -24,6 +24,7 @@ from redis.retry import Retry
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.02
+LOOPBACK = "127.0.0.1"
 T = TypeVar("T")
 
 
@@ -101,17 +102,19 @@ class Node:
         program: Sequence[str] = ("-m", "pyraft_fast"),
     ) -> None:
         self.nid = nid
+        self.host = LOOPBACK  # where others are told to find it; it listens on LOOPBACK
         self.port = port or free_port()
         self.folder = folder
         self.program = list(program)
         self.process: subprocess.Popen[bytes] | None = None
         self.output = folder.with_name(folder.name + ".out")
         self.flags: list[str] = []
+        self.env: dict[str, str] = {}  # beside the usual, at every start
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def addr(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -123,7 +126,9 @@ class Node:
         if flags:
             self.flags = list(flags)
         command = [sys.executable, *self.program, "-i", self.nid, "-a", self.addr]
+        command += [] if self.host == LOOPBACK else ["--bind", LOOPBACK]
         command += ["--dir", str(self.folder), *self.flags]
+        given = {**self.env, **(env or {})}
         with self.output.open("ab") as out:
             self.process = subprocess.Popen(
                 command,
@@ -131,7 +136,7 @@ class Node:
                 stderr=out,
                 stdin=subprocess.DEVNULL,
                 cwd=self.folder.parent,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(env or {})},
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **given},
             )
         return self
 

@@ -1,63 +1,24 @@
-"""What is done to real nodes while clients write: one function a fault, each heals what it did.
-
-A function gets the scene: the cluster, the load, dice, and how long a stall lasts. It returns when
-every node runs again; whether all is well is checked by `after`.
-"""
+"""What is done to real processes while clients write: one function a fault, as `scene.Fault`."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import random
 import resource
 import shutil
 import signal
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Final
 
 import redis
 
-from tests.process.cluster import Cluster, Node, alive, children_of, eventually
-from tests.process.history import Load, final_reads, longest_silence
-from tests.process.linearizability import judge
+from tests.process.cluster import Node, alive, children_of, eventually
+from tests.process.scene import Scene, by_name
 
 LOG_KEPT_ENTRIES: Final = 1100  # more than a node keeps of its log behind a snapshot
 DISK_FULL_AT: Final = 4096  # bytes of a file
 TAKEN_IN: Final = " taken in by cluster "  # in the line a new member writes
 INSTALLED: Final = " received from "  # in the line a node writes for a snapshot from another
-
-
-@dataclass
-class Scene:
-    """What a fault works on; `stall_seconds` are the shortest and the longest stall."""
-
-    cluster: Cluster
-    load: Load
-    dice: random.Random
-    stall_seconds: tuple[float, float]
-
-    def progress(self, writes: int = 20, seconds: float = 20.0) -> None:
-        """Until that many more writes were acknowledged."""
-        goal = self.load.acknowledged + writes
-        eventually(
-            lambda: self.load.check() and self.load.acknowledged >= goal,
-            seconds,
-            lambda: f"{writes} more writes\n{self.cluster.tails()}",
-        )
-
-    def stall(self) -> None:
-        """The time a stall lasts; clients go on meanwhile."""
-        until = time.monotonic() + self.dice.uniform(*self.stall_seconds)
-        eventually(lambda: time.monotonic() >= until, 60)
-
-    def leader(self) -> Node:
-        return self.cluster.leader(30)
-
-    def follower(self) -> Node:
-        leader = self.leader()
-        return self.dice.choice([node for node in self.cluster.nodes if node is not leader])
 
 
 @contextlib.contextmanager
@@ -255,77 +216,25 @@ def lag_behind_log(scene: Scene) -> None:
     eventually(lambda: node.text().count(INSTALLED) > installs, 30, "a snapshot install")
 
 
-FAULTS: Final[dict[str, Callable[[Scene], None]]] = {
-    fault.__name__: fault
-    for fault in (
-        kill_leader,
-        kill_follower,
-        kill_two,
-        kill_all,
-        kill_leaders_consensus,
-        kill_followers_consensus,
-        kill_every_consensus,
-        kill_leaders_serving,
-        kill_followers_serving,
-        stop_leaders_consensus,
-        stop_leaders_serving,
-        stop_leader,
-        stop_follower,
-        stop_followers,
-        restart_each,
-        move_leadership,
-        wipe_follower,
-        fill_disk_of_leader,
-        fill_disk_of_follower,
-        lag_behind_log,
-    )
-}
-
-
-@dataclass
-class Verdict:
-    """What one round found; `wrong` is empty when all is well."""
-
-    wrong: list[str]
-    operations: int
-    unknown: int
-    silence_seconds: float
-
-
-def everything(node: Node) -> dict[str, str | None]:
-    """All data of a node, each value read there."""
-    with node.client() as client:
-        return {key: client.get(key) for key in sorted(client.keys("*"))}
-
-
-def one_round(
-    cluster: Cluster,
-    name: str,
-    faults: list[str],
-    dice: random.Random,
-    stall_seconds: tuple[float, float],
-) -> Verdict:
-    """Load, faults one after the other, healing, and the judge's word."""
-    load = Load(name, cluster.nodes, dice)
-    with load:
-        scene = Scene(cluster, load, dice, stall_seconds)
-        scene.progress()
-        begin = time.monotonic()
-        for fault in faults:
-            FAULTS[fault](scene)
-        scene.progress()
-        end = time.monotonic()
-    cluster.leader(30)
-    for node in cluster.nodes:
-        eventually(lambda n=node: n.client().get("x") is None, 30, f"node {node.nid} reads")
-        eventually(lambda n=node: len(list(n.folder.glob("*.dat"))) <= 3, 30, "old snapshots gone")
-    history = load.operations()
-    silence = longest_silence(history, begin, end)
-    wrong = judge([*history, *final_reads(cluster.nodes, load.keys)])
-    held = [everything(node) for node in cluster.nodes]
-    for node, data in zip(cluster.nodes[1:], held[1:], strict=True):
-        for key in sorted(held[0].keys() | data.keys()):
-            if held[0].get(key) != data.get(key):
-                wrong.append(f"key {key} differs on nodes 1 and {node.nid}")
-    unknown = sum(op.outcome.value == "unknown" for op in history)
-    return Verdict(wrong, len(history), unknown, silence)
+FAULTS: Final = by_name(
+    kill_leader,
+    kill_follower,
+    kill_two,
+    kill_all,
+    kill_leaders_consensus,
+    kill_followers_consensus,
+    kill_every_consensus,
+    kill_leaders_serving,
+    kill_followers_serving,
+    stop_leaders_consensus,
+    stop_leaders_serving,
+    stop_leader,
+    stop_follower,
+    stop_followers,
+    restart_each,
+    move_leadership,
+    wipe_follower,
+    fill_disk_of_leader,
+    fill_disk_of_follower,
+    lag_behind_log,
+)

@@ -73,6 +73,7 @@ class Client(threading.Thread):
         self.operations: list[Operation] = []
         self.refused = 0
         self.acknowledged = 0
+        self.slowest_seconds = 0.0  # the longest wait for an answer, one that was given up too
         self.broken: Exception | None = None  # what ended this thread, if anything did
         self._ended = threading.Event()
         self._number = 0
@@ -170,7 +171,10 @@ class Client(threading.Thread):
                     lost = error
             if lost is not None:
                 outcome = told(lost)
-            returned = time.monotonic() if outcome is Outcome.OK else FOREVER
+            now = time.monotonic()
+            if lost is None or isinstance(lost, redis.TimeoutError):
+                self.slowest_seconds = max(self.slowest_seconds, now - invoked)
+            returned = now if outcome is Outcome.OK else FOREVER
             self.operations.append(
                 Operation(
                     key, kind, argument, invoked, returned, outcome, result,
@@ -224,6 +228,11 @@ class Load:
     def acknowledged(self) -> int:
         """Writes that were answered with success so far."""
         return sum(client.acknowledged for client in self.clients)
+
+    @property
+    def slowest_seconds(self) -> float:
+        """The longest that any client waited for an answer."""
+        return max(client.slowest_seconds for client in self.clients)
 
     def check(self) -> bool:
         """True; raises what ended a client before its time."""

@@ -15,10 +15,13 @@ import traceback
 from collections import defaultdict
 from pathlib import Path
 
-from tests.process.cluster import Cluster
-from tests.process.faults import FAULTS, one_round
+from tests.process.faults import FAULTS
+from tests.process.partition_faults import PARTITIONS
+from tests.process.rig import Rig
+from tests.process.scene import one_round
 
 ROUNDS_PER_CLUSTER = 12
+KINDS = {**FAULTS, **PARTITIONS}
 
 
 def main() -> int:
@@ -30,20 +33,22 @@ def main() -> int:
     parser.add_argument("--stall", type=float, default=3.0, help="the longest stall in seconds")
     given = parser.parse_args()
     dice = random.Random(given.seed)
-    names = given.faults.split(",") if given.faults else list(FAULTS)
+    names = given.faults.split(",") if given.faults else list(KINDS)
     deadline = time.monotonic() + given.seconds
     folder = Path(tempfile.mkdtemp(prefix="hunt-"))
     silence: dict[str, float] = defaultdict(float)
     rounds = operations = unknown = 0
     status = 0
     while time.monotonic() < deadline and not status:
-        cluster = Cluster(folder / f"cluster-{rounds}", 3)
+        cluster = Rig(folder / f"cluster-{rounds}", 3)
         try:
             cluster.start("--log-max", str(given.log_max))
             for _ in range(ROUNDS_PER_CLUSTER):
                 rounds += 1
                 chosen = [dice.choice(names) for _ in range(dice.choice([1, 1, 2, 3]))]
-                verdict = one_round(cluster, f"{rounds}", chosen, dice, (0.2, given.stall))
+                kinds = [KINDS[name] for name in chosen]
+                timely = all(name in PARTITIONS for name in chosen)
+                verdict = one_round(cluster, f"{rounds}", kinds, dice, (0.2, given.stall), timely)
                 operations += verdict.operations
                 unknown += verdict.unknown
                 if len(chosen) == 1:

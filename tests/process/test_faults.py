@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.process.cluster import Cluster
-from tests.process.faults import FAULTS, one_round
+from tests.process.faults import FAULTS
+from tests.process.scene import one_round
 
 SEED = 20261123
 STALL_SECONDS = (0.8, 1.2)
@@ -31,7 +32,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_clients_saw_is_linearizable(cluster: Cluster, fault: str) -> None:
     dice = random.Random(f"{SEED} {fault}")
-    verdict = one_round(cluster, fault, [fault], dice, STALL_SECONDS)
+    verdict = one_round(cluster, fault, [FAULTS[fault]], dice, STALL_SECONDS)
     print(
         f"{fault}: {verdict.operations} operations, {verdict.unknown} unknown, "
         f"{verdict.silence_seconds:.2f} s without a write"
