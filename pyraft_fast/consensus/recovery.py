@@ -20,9 +20,10 @@ from pyraft_fast.consensus.wal import Wal
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import VOTER, Member, Membership
 from pyraft_fast.core.work import HardState
-from pyraft_fast.errors import DamagedFile, StartError, StorageError
+from pyraft_fast.errors import DamagedFile, StartError
 from pyraft_fast.storage import names
 from pyraft_fast.storage import snapshot as snapshots
+from pyraft_fast.storage.disk import OS_DISK, failed
 from pyraft_fast.storage.segments import Identity as LogIdentity
 
 
@@ -149,12 +150,11 @@ def is_blank(settings: Settings, found: Found) -> bool:
 
 def discard_log(settings: Settings) -> None:
     """Remove a blank log. Raises StorageError."""
-    for segment in names.segments(os.listdir(settings.folder), settings.nid):
-        path = names.joined(settings.folder, segment.name)
-        try:
-            os.unlink(path)
-        except OSError as error:
-            raise StorageError(f"{path}: {error.strerror}") from error
+    try:
+        for segment in names.segments(OS_DISK.listdir(settings.folder), settings.nid):
+            OS_DISK.unlink(names.joined(settings.folder, segment.name))
+    except OSError as error:
+        raise failed("clear", settings.folder, error) from error
 
 
 def found_cluster(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from pyraft_fast.consensus.frames import Fields, Frame, FrameType, encode_frame
 from pyraft_fast.consensus.identity import PeerHost
 from pyraft_fast.errors import DamagedFile, ProtocolError, StorageError
 from pyraft_fast.limits import SNAPSHOT_CHUNK_BYTES
+from pyraft_fast.storage.disk import OS_DISK, failed
 from pyraft_fast.storage.snapshot import PartialSnapshot, prune
 
 CHUNKS_IN_FLIGHT_MAX: Final = 4
@@ -90,9 +90,11 @@ class _Transfer:
         self.heard = asyncio.get_running_loop().time()
 
     def close(self) -> None:
+        """The end; a read under way still has its file, and closes it when it is done."""
         if not self.is_over:
             self.is_over = True
-            os.close(self.fd)
+            if not self.is_reading:
+                OS_DISK.close(self.fd)
 
 
 class SnapshotSender:
@@ -123,14 +125,14 @@ class SnapshotSender:
         if nid in self._transfers:
             return
         try:
-            fd = os.open(snapshot.path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = OS_DISK.open(snapshot.path)
         except OSError as error:
-            raise StorageError(f"snapshot {snapshot.path}: {error.strerror}") from error
+            raise failed("open", snapshot.path, error) from error
         offer = Offer(
             snapshot.index,
             snapshot.term,
             snapshot.time_ms,
-            os.fstat(fd).st_size,
+            OS_DISK.size(fd),
             snapshot.membership,
         )
         self._transfers[nid] = _Transfer(nid, fd, offer)
@@ -191,13 +193,15 @@ class SnapshotSender:
         if wanted and not transfer.is_reading and not transfer.is_over:
             transfer.is_reading = True
             loop = asyncio.get_running_loop()
-            # A duplicate descriptor: the transfer may end while the thread reads.
-            read = loop.run_in_executor(self._pool, _read_chunk, os.dup(transfer.fd), transfer.sent)
+            read = loop.run_in_executor(self._pool, _read_chunk, transfer.fd, transfer.sent)
             read.add_done_callback(lambda chunk: self._chunk_read(transfer, chunk))
 
     def _chunk_read(self, transfer: _Transfer, chunk: asyncio.Future[tuple[int, bytes]]) -> None:
         transfer.is_reading = False
-        if transfer.is_over or chunk.cancelled():
+        if transfer.is_over:
+            OS_DISK.close(transfer.fd)
+            return
+        if chunk.cancelled():
             return
         error = chunk.exception()
         if error is not None:
@@ -229,10 +233,7 @@ class SnapshotSender:
 
 
 def _read_chunk(fd: int, offset: int) -> tuple[int, bytes]:
-    try:
-        return offset, os.pread(fd, SNAPSHOT_CHUNK_BYTES, offset)
-    finally:
-        os.close(fd)
+    return offset, OS_DISK.pread(fd, SNAPSHOT_CHUNK_BYTES, offset)
 
 
 class SnapshotReceiver:
