@@ -1,4 +1,4 @@
-"""The `pyraft-fast` command: run a node, or look into its files.
+"""The `pyraft-fast` command: run a node, look into its files, or save what a survivor has.
 
 Errors a user can cause end in one line on standard error: status 2 for flags that cannot be
 used, status 1 for a node that cannot start or had to stop.
@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pyraft_fast import recover
 from pyraft_fast.errors import ConfigError, RaftException
 from pyraft_fast.raft import make_default_node
 from pyraft_fast.storage.dump import lines
@@ -18,6 +19,8 @@ RUN_HELP = """\
   pyraft-fast -a 127.0.0.1:5010 -i 1
   pyraft-fast -a 127.0.0.1:5010 -i 1 -e 2/127.0.0.1:5020,3/127.0.0.1:5030
   pyraft-fast dump FILE        print a log or snapshot file as readable lines
+  pyraft-fast recover          make a cluster of one of a survivor, when a majority is lost for
+                               good (see pyraft-fast recover --help)
 """
 
 
@@ -46,7 +49,12 @@ def dump_files(argv: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS = {"dump": dump_files}
+def recover_node(argv: Sequence[str]) -> int:
+    """Make a one-node cluster from a survivor's files; see `recover`."""
+    return recover.run(argv, sys.stdout, sys.stdin)
+
+
+COMMANDS = {"dump": dump_files, "recover": recover_node}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -33,6 +33,7 @@ LOG = ".log"
 SNAPSHOT = ".dat"
 TEMPORARY = ".tmp"
 PARTIAL = ".part"
+BACKUP = "before-recover-"
 
 _SEGMENT = re.compile(r"raft_([^_]+)_(\d{10,20})(?:\.(\d{1,20}))?\.log", re.ASCII)
 _SNAPSHOT = re.compile(r"raft_([^_]+)_(\d{1,20})_(\d{1,20})\.dat", re.ASCII)
@@ -127,7 +128,7 @@ def recover_marks(nid: str) -> tuple[str, str]:
 
 def backup_folder_name(nid: str, time_text: str) -> str:
     """The folder in which `recover` keeps the files it found."""
-    return f"before-recover-{quoted(nid)}-{time_text}"
+    return f"{BACKUP}{quoted(nid)}-{time_text}"
 
 
 def parse_segment(name: str) -> SegmentName | None:
