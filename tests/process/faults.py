@@ -154,6 +154,11 @@ def wipe_follower(scene: Scene) -> None:
     writers = [pid for pid in children_of(node.pid) if pid != node.consensus_pid()]
     node.kill()
     eventually(lambda: not any(alive(pid) for pid in writers), 10, "no snapshot is being written")
+    start_over(scene, node)
+
+
+def start_over(scene: Scene, node: Node) -> None:
+    """Empty the folder of a node that has ended, start it, and see it vote again."""
     shutil.rmtree(node.folder)
     node.folder.mkdir()
     begun = node.text().count(TAKEN_IN)

@@ -1,4 +1,4 @@
-"""A cluster whose network can be cut: every node stands behind a proxy of its own."""
+"""A cluster whose network can be cut, and whose nodes have disks and clocks that misbehave."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.process.cluster import Cluster, Node
 from tests.process.partition import Network
+from tests.process.shim import Shim
 
 FIRST_HOST = 11  # of 127.0.0.0/24
 
@@ -16,12 +17,37 @@ class Rig(Cluster):
     def __init__(self, folder: Path, count: int) -> None:
         super().__init__(folder, count)
         self.folder = folder
+        self.added = 0
         self.network = Network()
+        self.shims: dict[str, Shim] = {}
         for node in self.nodes:
             self._fit(node)
 
     def _fit(self, node: Node) -> None:
         self.network.serve(node, f"127.0.0.{FIRST_HOST + int(node.nid)}")
+        self.shims[node.nid] = Shim(node, self.folder / f"shim-{node.nid}")
+
+    def shim(self, node: Node) -> Shim:
+        """The disk and clock of a node."""
+        return self.shims[node.nid]
+
+    def add(self) -> Node:
+        """One more node, which joins through those that run."""
+        nid = str(max(int(node.nid) for node in self.nodes) + 1)
+        self.added += 1
+        node = Node(nid, self.folder / f"n{nid}-{self.added}")
+        self._fit(node)
+        flags = self.nodes[0].flags
+        others = ",".join(f"{other.nid}/{other.addr}" for other in self.nodes)
+        node.start("-e", others, *flags[2:])
+        self.nodes.append(node)
+        return node
+
+    def drop(self, node: Node) -> None:
+        """A node that is no member any more ends for good."""
+        self.nodes.remove(node)
+        node.cleanup()
+        self.network.leave(node.nid)
 
     def cleanup(self) -> None:
         super().cleanup()

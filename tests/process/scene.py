@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tests.process.cluster import Cluster, Node, eventually
@@ -27,6 +27,7 @@ class Scene:
     load: Load
     dice: random.Random
     stall_seconds: tuple[float, float]
+    notes: list[str] = field(default_factory=list)  # figures for people
 
     def progress(self, writes: int = 20, seconds: float = 20.0) -> None:
         """Until that many more writes were acknowledged."""
@@ -36,6 +37,12 @@ class Scene:
             seconds,
             lambda: f"{writes} more writes\n{self.cluster.tails()}",
         )
+
+    def writes_a_second(self) -> float:
+        """How many writes are acknowledged a second, over the time of a stall."""
+        before, began = self.load.acknowledged, time.monotonic()
+        self.stall()
+        return (self.load.acknowledged - before) / (time.monotonic() - began)
 
     def stall(self) -> None:
         """The time a stall lasts; clients go on meanwhile."""
@@ -81,6 +88,7 @@ class Verdict:
     unknown: int
     silence_seconds: float
     slowest_seconds: float
+    notes: list[str]
 
 
 def everything(node: Node) -> dict[str, str | None]:
@@ -125,4 +133,4 @@ def one_round(
     if timely and load.slowest_seconds > ANSWER_SECONDS_MAX:
         wrong.append(f"a command was answered after {load.slowest_seconds:.1f} s only")
     unknown = sum(op.outcome.value == "unknown" for op in history)
-    return Verdict(wrong, len(history), unknown, silence, load.slowest_seconds)
+    return Verdict(wrong, len(history), unknown, silence, load.slowest_seconds, scene.notes)
