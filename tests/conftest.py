@@ -8,9 +8,32 @@ from __future__ import annotations
 
 import signal
 import threading
+from typing import Final
+
+import pytest
+
+REWRITTEN: Final = pytest.StashKey[list[str]]()
 
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     and threading.current_thread() is threading.main_thread()
 ):
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite-golden",
+        action="store_true",
+        help="write what the rules do now into tests/core/golden; then read the difference",
+    )
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """With --rewrite-golden: say which transcripts have changed."""
+    if config.getoption("--rewrite-golden"):
+        names = config.stash.get(REWRITTEN, [])
+        said = ", ".join(sorted(names)) if names else "none"
+        terminalreporter.write_line(f"golden transcripts rewritten: {said}")
