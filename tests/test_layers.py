@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pyraft_fast"
-GROUND = {"errors", "limits", "version", "address"}
-CODECS = {"_entry", "_quorum", "_resp", "_ring"}
+GROUND = {"errors", "limits", "version", "address", "read_level"}
+CODECS = {"_digest", "_entry", "_quorum", "_resp", "_ring"}
 
 # room -> rooms and modules of ours that it may import, itself aside
 LAW: dict[str, set[str]] = {
@@ -20,13 +20,14 @@ LAW: dict[str, set[str]] = {
     "limits": set(),
     "version": set(),
     "address": {"errors", "limits"},
+    "read_level": {"errors", "limits"},
     "common": {"errors", "limits"},
     "core": {"errors", "limits", "_entry", "_quorum"},
     "storage": {"errors", "limits", "_entry", "core"},
     "link": {"errors", "limits", "_ring", "_entry"},
     "consensus": GROUND | {"core", "storage", "link", "_entry", "_quorum", "_ring"},
     "protocol": {"errors", "limits", "_resp"},
-    "worker": GROUND | {"common", "protocol", "_resp"},
+    "worker": GROUND | {"common", "protocol", "_digest", "_resp"},
     "serving": GROUND | {"common", "link", "storage", "worker", "protocol", *CODECS},
     "peer": {"address"},
     "node": GROUND | {"common", "log", "peer", "serving", "worker"},

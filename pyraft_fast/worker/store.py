@@ -4,7 +4,8 @@ Time is given, never read: `begin` sets it from the log entry about to be applie
 every key that is due, so all nodes remove the same keys at the same place in the log. A read
 may run at a later time (`begin_read`); it hides what is due and removes nothing.
 
-Invariants: `data` and `deadlines` stay the same objects for the store's life. The heap holds at
+Invariants: `data` and `deadlines` stay the same objects for the store's life, and note what is
+touched in them while the store's notes are on (`_digest`). The heap holds at
 least one pair for each deadline; stale pairs are dropped when met, and the heap is rebuilt
 before it grows past twice the deadlines.
 """
@@ -15,21 +16,36 @@ import heapq
 from collections.abc import Iterator, MutableMapping
 from typing import Any, Final
 
+from pyraft_fast import _digest
 from pyraft_fast.errors import CommandError
 from pyraft_fast.worker.codes import ABSENT, freeze, thaw
 from pyraft_fast.worker.scans import ScanCache
+from pyraft_fast.worker.types import RedisList, RedisSet, SortedSet, TreeNode
+from pyraft_fast.worker.types.sets import Members
 
 _HEAP_SPARE: Final = 64
+
+_digest.know(RedisList, _digest.RUN)
+_digest.know(RedisSet, _digest.ITEMS)
+_digest.know(Members, _digest.ITEMS)
+_digest.know(SortedSet, _digest.SCORES)
+_digest.know(TreeNode, _digest.TREE)
 
 
 class Store:
     """Everything a snapshot holds. Not thread-safe: the caller holds the data lock."""
 
-    __slots__ = ("_heap", "_pushes", "data", "deadlines", "now_ms", "scans", "ttl", "version")
+    __slots__ = (
+        "_heap", "_pushes", "data", "deadlines", "notes", "now_ms", "removed", "scans", "ttl",
+        "version",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.data: dict[str, Any] = {}
-        self.deadlines: dict[str, int] = {}  # key -> epoch milliseconds of the cluster's clock
+        self.notes = _digest.Notes()
+        self.data: dict[str, Any] = _digest.Keyspace(self.notes)
+        # key -> epoch milliseconds of the cluster's clock
+        self.deadlines: dict[str, int] = _digest.Keyspace(self.notes)
+        self.removed = 0  # keys that were removed because they were due
         self.now_ms = 0
         self.version = 0  # grows with every entry; says whether anything may have changed
         self.ttl = TtlView(self)
@@ -55,6 +71,7 @@ class Store:
             if deadlines.get(key) == deadline:
                 del deadlines[key]
                 self.data.pop(key, None)
+                self.removed += 1
 
     def check_ttl(self, key: str) -> bool:
         """True when the key has no deadline or it lies ahead; removes nothing."""

@@ -1,0 +1,26 @@
+"""What a handler changed, in 64 bits: the keyspace that notes touched keys, and value digests."""
+
+from typing import Any, Final, final
+
+from typing_extensions import disjoint_base
+
+RUN: Final[int]
+ITEMS: Final[int]
+SCORES: Final[int]
+TREE: Final[int]
+
+def know(kind: type, form: int, /) -> None: ...
+def digest(value: object, /) -> int: ...
+def mix(a: int, b: int, /) -> int: ...
+
+@final
+class Notes:
+    def begin(self, /) -> None: ...
+    def end(
+        self, name: str, value: object, data: Keyspace, deadlines: Keyspace, /
+    ) -> int: ...
+
+@disjoint_base
+class Keyspace(dict[Any, Any]):
+    def __init__(self, notes: Notes | None = None, /) -> None: ...
+    def __reduce__(self, /) -> Any: ...
