@@ -90,7 +90,8 @@ def judge_hello(me: Identity, hello: Hello, removed: tuple[int, ...]) -> Refusal
         return Refusal(
             REFUSED_CLUSTER,
             f"node {me.nid} at {me.addr} belongs to another cluster ({me.cluster:016x}) "
-            f"than node {caller.nid} ({caller.cluster:016x})",
+            f"than node {caller.nid} ({caller.cluster:016x}); node {caller.nid} can join it after "
+            "its folder is emptied",
         )
     if hello.to_nid != me.nid:
         return Refusal(REFUSED_NODE, f"this is node {me.nid}, not {hello.to_nid}")

@@ -257,7 +257,6 @@ def rescue(
             with contextlib.suppress(OSError):
                 _empty(disk, stage)
             raise
-        disk.fsync_dir(stage)
         make_folder(names.joined(folder, backup))
         disk.fsync_dir(folder)
         _write_mark(disk, folder, nid, backup)
