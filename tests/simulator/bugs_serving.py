@@ -1,0 +1,145 @@
+"""Bugs between consensus and clients: ring, sessions, reads, answers, time and dice."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.simulator.bug import Bug, bug
+
+_APPLIER: Final = "serving.apply:Applier."
+_PROPOSER: Final = "serving.propose:Proposer."
+_GATE: Final = "serving.reads:ReadGate."
+_JUDGE: Final = "serving.sessions:Sessions.judge"
+_CLOCK: Final = '__import__("pyraft_fast.serving.service", fromlist=["time"]).time'
+_OWN: Final = (
+    f"{_APPLIER}_commands",
+    "head.start == self._proposer.start",
+    "[b.number for b in list(self._proposer._sent)[:1]] == [head.batch]",
+)  # so that a copy of an own batch does not meet the check that batches apply in order
+
+SESSIONS: Final[list[Bug]] = [
+    bug(
+        "no-dedup",
+        "a batch that is sent again takes effect again",
+        (_JUDGE, "return DUPLICATE if batch <= last else GAP", "return FRESH"),
+        _OWN,
+    ),
+    bug(
+        "dedup-by-position",
+        "only a copy right behind its original is known as one",
+        (_JUDGE, "if batch == last + 1:", "if batch != last:"),
+        _OWN,
+    ),
+    bug(
+        "gap-accepted",
+        "a batch takes effect although an earlier one of its session is missing",
+        (_JUDGE, "if batch == last + 1:", "if batch > last:"),
+        _OWN,
+    ),
+    bug(
+        "snapshot-without-sessions",
+        "whoever starts from a snapshot knows no batch that was applied before",
+        (f"{_APPLIER}meta", "self.sessions.copy()", "{}"),
+        _OWN,
+    ),
+    bug(
+        "sessions-lost-at-load",
+        "loading a snapshot leaves out the sessions in it",
+        (f"{_APPLIER}_take_over", "self.sessions.replace(meta.sessions)", "pass"),
+        _OWN,
+    ),
+    bug(
+        "sessions-cleared-by-change",
+        "a membership entry makes the cluster forget which batches it has applied",
+        (
+            f"{_APPLIER}_config",
+            "self.sessions.keep(member.incarnation for member in self.members.members)",
+            "self.sessions.keep(())",
+        ),
+        _OWN,
+    ),
+]
+
+RING: Final[list[Bug]] = [
+    bug(
+        "ring-skips-after-block",
+        "when the ring was full, the entry that found no room is left out",
+        (
+            "consensus.publish:Publisher.pump",
+            "if self._blocked is None or self._put(self._blocked):",
+            "if True:",
+        ),
+    ),
+    bug(
+        "published-before-commit",
+        "the ring takes what the log holds, committed or not",
+        (
+            "consensus.driver:Driver._turn",
+            "self.publisher.pump(work.commit, self)",
+            "self.publisher.pump(self.raft.log.last, self)",
+        ),
+    ),
+]
+
+READS: Final[list[Bug]] = [
+    bug(
+        "read-before-applied",
+        "a read runs when its index is known, not when it is applied",
+        (f"{_GATE}came_back", "if index <= applied:", "if True:"),
+    ),
+    bug(
+        "read-joins-older-round",
+        "a read that arrives now is answered by a round that was asked before",
+        (
+            "serving.reads:Rounds.take",
+            "group, self.open = self.open, ReadGroup(self.wanted.name)",
+            "group = self.open",
+        ),
+        (
+            "serving.reads:Rounds.join",
+            "group = self.open\n",
+            "if self.open.confirmed:\n"
+            "        self.open = ReadGroup(self.wanted.name)\n"
+            "    group = self.open\n",
+        ),
+    ),
+    bug(
+        "max-age-from-answer",
+        "the age of data counts from when a round was confirmed, not from when it was asked",
+        (f"{_GATE}_fulfil", "group.asked_ns", "self.steady_ns()"),
+    ),
+]
+
+ANSWERS: Final[list[Bug]] = [
+    bug(
+        "uncertain-called-refused",
+        "a write that may have happened is answered as one that did not",
+        (
+            f"{_PROPOSER}drop_session",
+            "error = error or Uncertain(",
+            "error = error or ClusterDown(",
+        ),
+        (f"{_PROPOSER}sweep", "uncertain or Uncertain(", "uncertain or ClusterDown("),
+    ),
+    bug(
+        "expiry-by-local-clock",
+        "keys end by the clock of the node that applies, not by the entry's time",
+        (
+            f"{_APPLIER}_commands",
+            "if ops is None:",
+            f"self._host.store.begin({_CLOCK}.time_ns() // 1_000_000)\n            if ops is None:",
+        ),
+    ),
+    bug(
+        "entry-time-goes-back",
+        "a leader stamps entries with its own clock, even if the log is ahead of it",
+        ("core.raft:Raft.propose", "if now_ms > self.clock_ms:", "if now_ms:"),
+    ),
+    bug(
+        "dice-of-the-process",
+        "random commands draw from the node's own dice, not from the entry's",
+        (f"{_APPLIER}dice", "self._dice.seed(seed)", "self._dice.seed(seed ^ self.incarnation)"),
+    ),
+]
+
+SERVING: Final[list[Bug]] = [*SESSIONS, *RING, *READS, *ANSWERS]
