@@ -21,6 +21,7 @@ OUTPUT_BYTES_PAUSE: Final = 1 * MIB  # past this the connection is not read unti
 PIPELINE_COMMANDS_MAX: Final = 10_000  # unanswered commands of one connection before it is paused
 LOG_ITEMS_MAX: Final = 10_000  # commands that GETLOG shows at once
 ANSWER_SECONDS_MAX: Final = 4.0  # redis-py gives up at 5 s
+READ_AGE_MS_MAX: Final = 24 * 3600 * 1000  # how old a client may allow what it reads to be
 
 # Batches and the log
 BATCH_BYTES_SOFT: Final = 1 * MIB  # a turn's batch is closed past this
@@ -30,6 +31,8 @@ PENDING_BATCHES_MAX: Final = 256  # proposed by this node and not yet applied
 PENDING_BYTES_MAX: Final = 64 * MIB
 LOG_CACHE_BYTES_MAX: Final = 64 * MIB  # entries consensus keeps in memory
 LOG_CACHE_ENTRIES_MAX: Final = 64 * KIB  # and how many of them
+UNCOMMITTED_BYTES_MAX: Final = 64 * MIB  # entries of a leader that no majority has taken
+UNCOMMITTED_ENTRIES_MAX: Final = 64 * KIB  # and how many of them
 SEGMENT_BYTES: Final = 16 * MIB  # one log file, zero-filled ahead of use
 LOG_POSITIONS_MAX: Final = 4 * MIB  # entries whose place on disk is remembered, 8 bytes each
 

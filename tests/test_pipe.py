@@ -42,6 +42,7 @@ MESSAGES: list[Message] = [
     Propose(1, 2, 3, b"payload \x00\xff"),
     Propose(2**64 - 1, 2**64 - 1, 2**32 - 1, b""),
     Read(2**64 - 1),
+    Read(1, by_lease=True),
     Applied(0),
     SnapshotTaken("/folder/raft_1\udcff.dat", 7, 3),
     *(Change(1, op, "3", "host:5030") for op in OPS),

@@ -41,7 +41,8 @@ from pyraft_fast.core.work import HardState, Role, SnapshotState, SoftState, Wor
 from pyraft_fast.errors import ProtocolError, StorageError
 
 TICK_SECONDS: Final = TICK_MS / 1000
-RESEND_SECONDS: Final = 0.05  # after a batch of ours found no leader that takes it
+RESEND_SECONDS: Final = 0.05  # after another node refused a batch of ours
+RESEND_SECONDS_MAX: Final = 0.8  # the wait doubles up to this, while it goes on refusing
 REMOVED_TEXT: Final = (
     "this node was removed from the cluster and serves no writes or reads; stop it, and to let it "
     "join again as a new member, delete its files first"
@@ -49,6 +50,7 @@ REMOVED_TEXT: Final = (
 TAIL_ENTRIES: Final = 1000  # batches kept behind a snapshot in any case
 TAIL_ENTRIES_MAX: Final = 20_000  # and for live peers that need them
 SNAPSHOT_AGAIN_SECONDS: Final = 2.0  # after a transfer that failed
+_STEADY_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 SLOW_TICKS: Final = 100  # housekeeping: snapshot transfers that stand still
 
 
@@ -86,6 +88,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def steady_ms() -> int:
+    """Milliseconds of a clock that nobody sets and that goes on while the machine sleeps."""
+    return time.clock_gettime_ns(_STEADY_CLOCK) // 1_000_000
+
+
 class Driver:
     """A running member: core, disk thread, links and ring held together."""
 
@@ -111,6 +118,8 @@ class Driver:
         self._soft: SoftState | None = None
         self._told: tuple[str, int, str, str, bool] | None = None
         self._resend_timer: asyncio.TimerHandle | None = None
+        self._resend_seconds = RESEND_SECONDS
+        self._is_refused = False  # a batch of this node, by this node
         self._waiters: list[asyncio.Future[None]] = []
         self._ticks = TickCounter(TICK_SECONDS, self._loop.time())
         self._ticks_to_slow = SLOW_TICKS
@@ -143,6 +152,7 @@ class Driver:
     def _tick(self) -> None:
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         count = self._ticks.due(self._loop.time())
+        self.raft.steady_ms = steady_ms()
         for _ in range(count):
             self.raft.tick(now_ms())
         if count:
@@ -155,12 +165,11 @@ class Driver:
     def propose(self, proposal: Proposal) -> None:
         """A batch of this node's serving side: propose it here, or send it to the leader.
 
-        Without a leader the batch is dropped; RESEND follows when one can be reached.
+        Where nobody takes it the batch is dropped; RESEND follows when somebody can.
         """
         leader = self.raft.leader
         if leader == self._host.identity.nid:
-            if not self._propose(proposal):
-                self._resend_later()
+            self._is_refused = not self._propose(proposal) or self._is_refused
         elif leader:
             self._links.send(leader, encode_forward(proposal))
 
@@ -177,9 +186,9 @@ class Driver:
         self.wake()
         return took
 
-    def read(self, context: int) -> None:
+    def read(self, context: int, by_lease: bool) -> None:
         """The serving side asks from which index on a read may be answered."""
-        self.raft.read(context)
+        self.raft.read(context, by_lease)
         self.wake()
 
     def pump(self) -> None:
@@ -243,7 +252,8 @@ class Driver:
 
     def _resend_later(self) -> None:
         if self._resend_timer is None:
-            self._resend_timer = self._loop.call_later(RESEND_SECONDS, self._resend)
+            self._resend_timer = self._loop.call_later(self._resend_seconds, self._resend)
+            self._resend_seconds = min(2 * self._resend_seconds, RESEND_SECONDS_MAX)
 
     def _resend(self) -> None:
         self._resend_timer = None
@@ -253,6 +263,7 @@ class Driver:
 
     def _turn(self) -> None:
         self._turn_due = False
+        self.raft.steady_ms = steady_ms()  # after the inputs: a lease is good for reads before it
         work = self.raft.take()
         self._send(work.send_now)
         if work.needs_disk:
@@ -261,6 +272,9 @@ class Driver:
             self._follow()
         if work.role_change is not None or work.membership is not None:
             self._tell(work.role_change)
+        if self._is_refused and self.raft.accepts:
+            self._is_refused = False
+            self._serving.resend()
         for read in work.reads:
             self.publisher.add_read(read.context, read.index, read.clock_ms)
         for context in work.failed_reads:
@@ -341,8 +355,12 @@ class Driver:
             self._serving.role(*told)
         if now.role == Role.REMOVED and (before is None or before.role != now.role):
             self._host.log(logging.WARNING, REMOVED_TEXT)
-        moved = before is None or before[1:] != now[1:]
-        if moved and now.leader and self._reaches(now.leader):
+        if before is not None and before[1:] == now[1:]:
+            return
+        self._resend_seconds = RESEND_SECONDS
+        is_open = now.accepts if now.leader == self._host.identity.nid else bool(now.leader)
+        if is_open and self._reaches(now.leader):
+            self._is_refused = False
             self._serving.resend()
 
     def address_of(self, nid: str) -> str:

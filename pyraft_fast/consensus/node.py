@@ -222,10 +222,10 @@ class Node:
             origin = self._identity.incarnation
             self._driver.propose(Proposal(origin, start, batch, count, payload))
 
-    def read(self, context: int) -> None:
+    def read(self, context: int, by_lease: bool) -> None:
         """A read of the serving side waits for its index."""
         if self._driver is not None:
-            self._driver.read(context)
+            self._driver.read(context, by_lease)
 
     def applied(self, index: int) -> None:
         """The serving side has everything up to `index`."""

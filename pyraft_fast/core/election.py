@@ -3,8 +3,9 @@
 Before it raises its term, a node asks whether it could win (PreVote, thesis section 9.6); the
 question changes nothing on the asked node, neither term, vote nor timer. A vote goes to the first
 candidate of a term whose log is at least as complete (3.6.1), and is on disk before it is sent. A
-node that hears a leader ignores both questions (4.2.3), unless that leader itself asks, or has sent
-the candidate. Whoever asks with an old term is told the new one, or it would never learn it.
+node that hears a leader, or may have heard one before it restarted, ignores both questions (4.2.3;
+see `leases`), unless that leader itself asks, or has sent the candidate. Whoever asks with an old
+term is told the new one, or it would never learn it.
 """
 
 from __future__ import annotations
@@ -44,15 +45,6 @@ def _is_alone(raft: Raft) -> bool:
     if not raft.is_voter or raft.leader or raft.role is not Role.FOLLOWER:
         return False
     return len(raft.log.membership.voters) == 1
-
-
-def hears_leader(raft: Raft, sender: str) -> bool:
-    """Is there a live leader other than the one who asks? (One that asks leads no more.)"""
-    if raft.role is Role.LEADER:
-        return True
-    if not raft.leader or raft.leader == sender:
-        return False
-    return raft.election_elapsed < raft.config.election_ticks_min
 
 
 def _is_complete(raft: Raft, message: Message) -> bool:
@@ -95,11 +87,13 @@ def ask_before(raft: Raft) -> None:
     if _verdict(raft) == _WON:
         campaign(raft, is_sent=False)
         return
-    raft.send_now += _questions(raft, MessageKind.PREVOTE, raft.term + 1, False)
+    raft.send_now += _questions(raft, MessageKind.PREVOTE, raft.term + 1, False, 0)
 
 
-def campaign(raft: Raft, is_sent: bool) -> None:
-    """Begin a term as candidate; `is_sent` by the old leader."""
+def campaign(raft: Raft, is_sent: bool, given_up: int = 0) -> None:
+    """Begin a term as candidate; `is_sent` by the old leader, which had given up so many transfers
+    before.
+    """
     raft.move(Role.CANDIDATE)
     raft.set_leader("")
     raft.set_vote(raft.term + 1, raft.nid)
@@ -109,10 +103,10 @@ def campaign(raft: Raft, is_sent: bool) -> None:
         _lead(raft)
         raft.is_term_durable = False  # nobody's answer proves that the own vote is on disk
         return
-    raft.send_after_sync += _questions(raft, MessageKind.VOTE, raft.term, is_sent)
+    raft.send_after_sync += _questions(raft, MessageKind.VOTE, raft.term, is_sent, given_up)
 
 
-def _questions(raft: Raft, kind: MessageKind, term: int, flag: bool) -> list[Message]:
+def _questions(raft: Raft, kind: MessageKind, term: int, flag: bool, context: int) -> list[Message]:
     return [
         Message(
             kind,
@@ -122,6 +116,7 @@ def _questions(raft: Raft, kind: MessageKind, term: int, flag: bool) -> list[Mes
             index=raft.log.last,
             log_term=raft.log.last_term,
             flag=flag,
+            context=context,
             clock_ms=raft.clock_ms,
             incarnation=raft.incarnation,
             to_incarnation=member.incarnation,
@@ -146,6 +141,7 @@ def _lead(raft: Raft) -> None:
     raft.votes = {}
     raft.heartbeat_elapsed = 0
     raft.transferee = ""
+    raft.lease.begin()
     raft.is_term_durable = True
     raft.reads.number = 0
     raft.progress = {}
@@ -180,7 +176,9 @@ def on_prevote(raft: Raft, message: Message) -> None:
 
 def on_vote(raft: Raft, message: Message) -> None:
     """Give the term's vote to the first complete candidate."""
-    is_free = raft.vote == message.sender or (not raft.vote and not raft.leader)
+    is_free = raft.vote == message.sender or (
+        not raft.vote and not raft.leader and not raft.lease.forbids_vote(raft, message)
+    )
     if is_free and _may_vote(raft) and _is_complete(raft, message):
         if raft.role is Role.PRE_CANDIDATE:
             raft.become_follower(raft.term, "")
@@ -222,8 +220,10 @@ def _count(raft: Raft, message: Message) -> None:
 
 def on_timeout_now(raft: Raft, message: Message) -> None:
     """The leader sends this node into an election at once (thesis section 3.10)."""
+    if raft.lease.forbids_campaign(raft, message):
+        return
     if _may_campaign(raft) and raft.role in (Role.FOLLOWER, Role.PRE_CANDIDATE):
-        campaign(raft, is_sent=True)
+        campaign(raft, is_sent=True, given_up=message.context)
 
 
 # Terms
@@ -233,11 +233,13 @@ def accepts_newer_term(raft: Raft, message: Message) -> bool:
     """A message of a newer term: follow it there, if it is to be believed. True to go on."""
     kind = message.kind
     if kind == MessageKind.PREVOTE:
-        return not hears_leader(raft, message.sender)
+        return not raft.lease.forbids_vote(raft, message)
     if kind == MessageKind.PREVOTE_REPLY and message.flag:
         return raft.role is Role.PRE_CANDIDATE and message.term == raft.term + 1
-    if kind == MessageKind.VOTE and not message.flag and hears_leader(raft, message.sender):
-        return False
+    if kind == MessageKind.VOTE:
+        if raft.lease.forbids_vote(raft, message):
+            return False
+        raft.lease.release(raft, message)
     is_from_leader = kind in (MessageKind.APPEND, MessageKind.HEARTBEAT, MessageKind.TIMEOUT_NOW)
     raft.become_follower(message.term, message.sender if is_from_leader else "")
     return True

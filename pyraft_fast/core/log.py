@@ -4,8 +4,8 @@ It decides what is in the log and which term stands where; it does not know how 
 nor when the disk is done (it is told). Invariants:
 
 - indexes ascend by one, terms never fall; what is committed is never truncated;
-- every entry not known to be on disk (`stable`) is in the window, so older ones may be read from
-  storage at any time, whatever is on its way to the disk;
+- every entry that was appended and is not known to be on disk (`stable`) and committed is in the
+  window, so older ones may be read from storage at any time, whatever is on its way to the disk;
 - the membership in force is the newest one in the log, so truncation takes a change back
   (thesis section 4.1).
 """
@@ -197,6 +197,14 @@ class RaftLog:
         upto = bisect_right(ends, before + bytes_max, place)
         return self._window[place : max(place + 1, min(upto, hi - self._window_first))]
 
+    def uncommitted_bytes(self) -> int:
+        """Size of the entries that were appended in this life and are not committed."""
+        ends = self._ends
+        if not ends:
+            return 0
+        place = self.commit - self._window_first
+        return ends[-1] - (ends[place] if place >= 0 else self._dropped_bytes)
+
     # Changing
 
     def append(self, entry: Entry) -> None:
@@ -326,9 +334,9 @@ class RaftLog:
         return self.stable > before
 
     def _trim(self) -> None:
-        """Leave three quarters of the bound in the window, never dropping what is not on disk."""
+        """Leave three quarters of the bound in the window, and what is not on disk or committed."""
         bound = self._ends[-1] - self._bytes_max * 3 // 4
         count = max(
             bisect_right(self._ends, bound), len(self._ends) - LOG_CACHE_ENTRIES_MAX * 3 // 4
         )
-        self._drop(min(count, self.stable + 1 - self._window_first))
+        self._drop(min(count, min(self.stable, self.commit) + 1 - self._window_first))

@@ -8,17 +8,19 @@ proves nothing. `sender` and `incarnation` come from the link, never from the me
     APPEND_REPLY     flag: accepted. Then index: the log agrees up to there. Else index: the place
                      refused; hint, log_term: a place at or before which the logs may agree
     HEARTBEAT        commit: not above what the receiver is known to hold; flag: answer this;
-                     context: the newest read round
-    HEARTBEAT_REPLY  context: as asked; index: the sender's last entry
+                     context: the newest read round; hint: the leader's steady clock, in ms;
+                     index: how many transfers it has given up in this term
+    HEARTBEAT_REPLY  context, hint: as asked; index: the sender's last entry
     PREVOTE          term: the one the sender would begin; index, log_term: its last entry
     PREVOTE_REPLY    flag: granted, then term is the one asked about
-    VOTE             index, log_term: the sender's last entry; flag: the leader asked for this
+    VOTE             index, log_term: the sender's last entry; flag: the leader asked for this,
+                     then context: as in its TIMEOUT_NOW
     VOTE_REPLY       flag: granted
-    READ             context: the sender's own number for a bundle of reads
+    READ             context: the sender's own number for a bundle of reads; flag: a lease will do
     READ_REPLY       flag: granted, then index: apply up to there first; context: as asked
     SNAPSHOT         never on the wire: a node's driver says it has a whole snapshot file on disk.
                      index, log_term: where it stands; membership, clock_ms: what it says
-    TIMEOUT_NOW      begin an election at once
+    TIMEOUT_NOW      begin an election at once; context: how many transfers were given up before
     REMOVED          the receiver was voted out of the cluster
 """
 

@@ -2,9 +2,10 @@
 
 This is Raft as in Ongaro's thesis ("Consensus: Bridging Theory and Practice", 2014), with PreVote
 (9.6), leadership transfer (3.10), one-at-a-time membership changes with learners (4.1, 4.2) and
-reads by ReadIndex (6.4). It decides what is committed and who leads. It knows no socket, file,
-clock or die: time is counted in ticks, dice are handed in, and everything to be done is returned by
-`take()`. What a message does lies in one small function, found by (role, kind) in a table.
+reads by ReadIndex and by lease (6.4). It decides what is committed and who leads. It knows no
+socket, file, clock or die: time is counted in ticks, dice are handed in, and everything to be done
+is returned by `take()`. What a message does lies in one small function, found by (role, kind) in a
+table.
 
 Invariants, checked here and at every border: at most one leader in a term; a term never falls; a
 vote is never changed within a term; a committed entry is never truncated; roles move only along
@@ -20,6 +21,7 @@ from typing import Final
 from pyraft_fast._entry import seal
 from pyraft_fast.core import change, election, removal, replication, transfer
 from pyraft_fast.core.entry import Entry
+from pyraft_fast.core.leases import Lease
 from pyraft_fast.core.log import RaftLog
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.messages import REPLIES, Message, MessageKind
@@ -27,6 +29,7 @@ from pyraft_fast.core.progress import SNAPSHOT, Progress
 from pyraft_fast.core.reads import Reads
 from pyraft_fast.core.work import Config, HardState, Role, SnapshotState, SoftState, Work
 from pyraft_fast.errors import check
+from pyraft_fast.limits import UNCOMMITTED_ENTRIES_MAX
 
 __all__ = ["Config", "HardState", "Raft", "Role", "SoftState", "Work"]
 
@@ -92,9 +95,13 @@ class Raft:
 
     The driver may read: role, term, leader, membership, committed_membership, log (commit, first,
     last, stable, read), progress, ticks, clock_ms, hard, is_leader, accepts.
+
+    The driver sets `steady_ms` before it hands in inputs and before `take()`: milliseconds of a
+    clock that never jumps back and goes on while the machine sleeps. Only leases use it.
     """
 
     __slots__ = (
+        "_is_full",
         "_is_saved",
         "_is_told",
         "_membership_told",
@@ -110,6 +117,7 @@ class Raft:
         "is_voter",
         "known",
         "leader",
+        "lease",
         "log",
         "nid",
         "progress",
@@ -118,6 +126,7 @@ class Raft:
         "role",
         "send_after_sync",
         "send_now",
+        "steady_ms",
         "table",
         "term",
         "term_start",
@@ -157,6 +166,8 @@ class Raft:
         self.leader = ""
         self.clock_ms = max(clock_ms, _newest_time_ms(log))
         self.ticks = 0
+        self.steady_ms = 0
+        self.lease = Lease(config)
         self.election_elapsed = 0
         self.election_timeout = 0
         self.heartbeat_elapsed = 0
@@ -174,6 +185,7 @@ class Raft:
         self.send_after_sync: list[Message] = []
         self.wants_snapshot: list[str] = []
         self._snapshot: SnapshotState | None = None
+        self._is_full = False  # while leading: of what no majority has taken
         self._is_saved = not is_behind
         self._is_told = False
         self._soft: SoftState | None = None
@@ -207,7 +219,7 @@ class Raft:
     @property
     def accepts(self) -> bool:
         """Does this node take proposals?"""
-        return self.role is Role.LEADER and not self.transferee
+        return self.role is Role.LEADER and not self.transferee and not self._is_full
 
     # Inputs
 
@@ -275,11 +287,18 @@ class Raft:
         now_ms: int,
     ) -> bool:
         """Append an entry with these header fields. False when this node takes no proposals:
-        then nothing happened, and `SoftState.accepts` tells when to try again.
+        then nothing happened, and `accepts` tells when to try again.
         """
-        if self.role is not Role.LEADER or self.transferee:
+        if self.role is not Role.LEADER or self.transferee or self._is_full:
             return False
         log = self.log
+        if (
+            log.uncommitted_bytes() >= self.config.uncommitted_bytes_max
+            or log.last - log.commit >= UNCOMMITTED_ENTRIES_MAX
+        ):
+            self._is_full = True
+            self._is_told = False
+            return False
         if now_ms > self.clock_ms:
             self.clock_ms = now_ms
         index = log.last + 1
@@ -299,9 +318,13 @@ class Raft:
             self.clock_ms = now_ms
         return change.propose(self, op, nid, addr, incarnation)
 
-    def read(self, context: int) -> None:
-        """Ask for a read index: `context` comes back in Work.reads or Work.failed_reads."""
-        self.reads.waiting.append(("", 0, context))
+    def read(self, context: int, by_lease: bool = False) -> None:
+        """Ask for a read index: `context` comes back in Work.reads or Work.failed_reads.
+
+        `by_lease`: where the leader holds a lease it need not ask a majority first. That is as
+        good as long as clocks keep to their bound; see `leases`.
+        """
+        (self.reads.by_lease if by_lease else self.reads.waiting).append(("", 0, context))
 
     def transfer(self, nid: str | None) -> None:
         """Give the leadership to voter `nid`, or to the most caught-up one for None or "".
@@ -338,7 +361,7 @@ class Raft:
         """Everything to be done since the last call. See `work` for the driver's duties."""
         if self.role is Role.LEADER:
             replication.replicate(self)
-        elif self.reads.waiting:
+        elif self.reads.waiting or self.reads.by_lease:
             self.reads.ask_leader(self)
         log = self.log
         work = Work(log.commit)
@@ -424,6 +447,7 @@ class Raft:
             self.progress = {}
             self.voting_peers = []
             self.wants_snapshot = []
+            self._is_full = False
         if self.role is not Role.FOLLOWER:
             self.move(Role.FOLLOWER)
         self.set_leader(leader)
@@ -443,6 +467,9 @@ class Raft:
         check(log.commit <= index <= log.last, "commit goes forward", log.commit, index, log.last)
         is_open = log.commit < log.config_index
         log.commit = index
+        if self._is_full and _is_half_empty(log, self.config.uncommitted_bytes_max):
+            self._is_full = False
+            self._is_told = False
         if is_open:
             change.on_committed(self)
 
@@ -455,6 +482,12 @@ class Raft:
         self._is_told = False
         if self.role is Role.LEADER:
             replication.take_peers(self)
+
+
+def _is_half_empty(log: RaftLog, bytes_max: int) -> bool:
+    """May a leader that was full take proposals again? Not for every entry that is committed."""
+    count = log.last - log.commit
+    return log.uncommitted_bytes() <= bytes_max // 2 and count <= UNCOMMITTED_ENTRIES_MAX // 2
 
 
 def _newest_time_ms(log: RaftLog) -> int:

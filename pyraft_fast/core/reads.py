@@ -5,8 +5,10 @@ has applied that index may answer. All reads that wait share such a round; sever
 under way, and an answer to a later one confirms the earlier ones. The index counts only once an
 entry of the leader's own term is committed: before, it may not know what its predecessors did.
 
-Other nodes bundle their reads and ask the leader. Whoever cannot learn an index says so: no read is
-ever answered by a leader that was deposed, and none is forgotten.
+A read that may be answered by lease needs no round while the leader holds one (see `leases`), and
+else shares one with the others. Other nodes bundle their reads and ask the leader. Whoever cannot
+learn an index says so: no read is ever answered by a leader that was deposed, and none is
+forgotten.
 """
 
 from __future__ import annotations
@@ -43,10 +45,20 @@ class _Bundle(NamedTuple):
 class Reads:
     """Reads of one node, and those asked of it while it leads."""
 
-    __slots__ = ("_bundle_number", "_bundles", "_rounds", "done", "failed", "number", "waiting")
+    __slots__ = (
+        "_bundle_number",
+        "_bundles",
+        "_rounds",
+        "by_lease",
+        "done",
+        "failed",
+        "number",
+        "waiting",
+    )
 
     def __init__(self, first_bundle: int) -> None:
         self.waiting: list[tuple[str, int, int]] = []
+        self.by_lease: list[tuple[str, int, int]] = []  # the same, where a lease will do
         self.done: list[ReadState] = []
         self.failed: list[int] = []
         self.number = 0  # of the newest round
@@ -55,6 +67,14 @@ class Reads:
         self._bundle_number = first_bundle  # no two lives of a node may use the same ones
 
     # Leading
+
+    def answer_by_lease(self, raft: Raft) -> None:
+        """Answer at once what a lease is good for; without one it needs a round like the rest."""
+        asks, self.by_lease = self.by_lease, []
+        if raft.lease.is_held(raft):
+            self._finish(raft, _Round(self.number, raft.log.commit, raft.clock_ms, asks))
+        else:
+            self.waiting += asks
 
     def begin_round(self, raft: Raft) -> bool:
         """Let what waits share a round; True when others must be asked to confirm it."""
@@ -77,12 +97,14 @@ class Reads:
             confirmed.append(self.number)
         upto = commit_index(confirmed)
         while self._rounds and self._rounds[0].number <= upto:
-            done = self._rounds.popleft()
-            for nid, incarnation, context in done.asks:
-                if nid:
-                    self._answer(raft, nid, incarnation, context, done)
-                else:
-                    self.done.append(ReadState(context, done.commit, done.clock_ms))
+            self._finish(raft, self._rounds.popleft())
+
+    def _finish(self, raft: Raft, done: _Round) -> None:
+        for nid, incarnation, context in done.asks:
+            if nid:
+                self._answer(raft, nid, incarnation, context, done)
+            else:
+                self.done.append(ReadState(context, done.commit, done.clock_ms))
 
     def _answer(
         self, raft: Raft, nid: str, incarnation: int, context: int, done: _Round | None
@@ -105,9 +127,16 @@ class Reads:
     # Following
 
     def ask_leader(self, raft: Raft) -> None:
-        """Send what waits to the leader in one bundle; without a leader it has failed."""
+        """Send what waits to the leader, a bundle of each sort; without a leader it has failed."""
         asks, self.waiting = self.waiting, []
+        self._ask(raft, asks, by_lease=False)
+        asks, self.by_lease = self.by_lease, []
+        self._ask(raft, asks, by_lease=True)
+
+    def _ask(self, raft: Raft, asks: list[tuple[str, int, int]], by_lease: bool) -> None:
         contexts = [context for nid, _, context in asks if not nid]
+        if not contexts:
+            return
         if not raft.leader or raft.leader == raft.nid:
             self.failed += contexts
             return
@@ -119,6 +148,7 @@ class Reads:
                 raft.nid,
                 raft.leader,
                 raft.term,
+                flag=by_lease,
                 context=self._bundle_number,
                 clock_ms=raft.clock_ms,
                 incarnation=raft.incarnation,
@@ -154,9 +184,10 @@ class Reads:
     def fail_all(self, raft: Raft) -> None:
         """The leader this node had, or was, is none any more. Own reads not begun may begin yet."""
         asks = [ask for done in self._rounds for ask in done.asks]
-        asks += [ask for ask in self.waiting if ask[0]]
+        asks += [ask for ask in self.waiting + self.by_lease if ask[0]]
         self._rounds.clear()
         self.waiting = [ask for ask in self.waiting if not ask[0]]
+        self.by_lease = [ask for ask in self.by_lease if not ask[0]]
         for nid, incarnation, context in asks:
             if nid:
                 self._answer(raft, nid, incarnation, context, None)

@@ -6,7 +6,7 @@ leader's own term (thesis section 3.6.2); whatever lies before is committed with
 takes entries only behind a place where both logs agree (3.5), cuts what contradicts, and answers
 when its disk has them. Where logs differ, a whole term is skipped per question (5.3 of the paper).
 
-Heartbeats wait for nothing: they carry the commit index, the clock and the newest read round. A
+Heartbeats wait for nothing: they carry the commit index, the clocks and the newest read round. A
 leader that no majority answers for an election timeout steps down (6.2).
 """
 
@@ -50,7 +50,10 @@ def replicate(raft: Raft) -> None:
     log = raft.log
     if not raft.is_term_durable:
         return  # a restart could begin this very term again, with other entries
-    if raft.reads.waiting and raft.reads.begin_round(raft):
+    reads = raft.reads
+    if reads.by_lease:
+        reads.answer_by_lease(raft)
+    if reads.waiting and reads.begin_round(raft):
         for peer in raft.voting_peers:
             send_heartbeat(raft, peer, True)
     commit = log.commit
@@ -126,7 +129,7 @@ def _send_append(raft: Raft, peer: Progress, bytes_max: int) -> bool:
 
 
 def send_heartbeat(raft: Raft, peer: Progress, must_answer: bool) -> None:
-    """Tell commit, clock and read round; never a commit index the peer may not have.
+    """Tell commit, clocks and read round; never a commit index the peer may not have.
 
     While it is probed that is none: with weaker sync modes it may have lost what it had accepted,
     and show what stood there before.
@@ -139,11 +142,11 @@ def send_heartbeat(raft: Raft, peer: Progress, must_answer: bool) -> None:
             raft.nid,
             peer.nid,
             raft.term,
-            0,
+            raft.lease.given_up,
             0,
             commit,
             must_answer,
-            0,
+            raft.steady_ms,
             raft.reads.number,
             raft.clock_ms,
             (),
@@ -256,6 +259,8 @@ def on_heartbeat_reply(raft: Raft, message: Message) -> None:
         is_stalled = peer.match < raft.log.last and peer.match == peer.stalled_at
         peer.must_check = peer.must_check or is_stalled or message.index < peer.match
     peer.stalled_at = peer.match
+    if peer.answered_ms < message.hint <= raft.steady_ms:
+        peer.answered_ms = message.hint
     if peer.is_voter and message.context > peer.read_round:
         peer.read_round = message.context
         raft.reads.confirm(raft)
@@ -279,7 +284,9 @@ def end_snapshot(raft: Raft, peer: Progress, ok: bool) -> None:
 
 def on_read(raft: Raft, message: Message) -> None:
     """Another node asks for a read index."""
-    raft.reads.waiting.append((message.sender, message.incarnation, message.context))
+    reads = raft.reads
+    asks = reads.by_lease if message.flag else reads.waiting
+    asks.append((message.sender, message.incarnation, message.context))
 
 
 def on_second_leader(raft: Raft, message: Message) -> None:
@@ -296,6 +303,7 @@ def hear_leader(raft: Raft, message: Message) -> None:
         check(raft.leader in ("", message.sender), "one leader in a term", raft.leader, message)
         raft.become_follower(raft.term, message.sender)
     raft.election_elapsed = 0
+    raft.lease.heard_tick = raft.ticks
 
 
 def on_append(raft: Raft, message: Message) -> None:
@@ -383,6 +391,7 @@ def _refuse_append(raft: Raft, message: Message) -> None:
 def on_heartbeat(raft: Raft, message: Message) -> None:
     """The leader lives, and says what is committed of what this node holds."""
     hear_leader(raft, message)
+    raft.lease.promise(raft.term, message.index)
     commit = min(message.commit, raft.log.last)
     if commit > raft.log.commit:
         raft.commit_to(commit)
@@ -394,6 +403,7 @@ def on_heartbeat(raft: Raft, message: Message) -> None:
                 message.sender,
                 raft.term,
                 index=raft.log.last,
+                hint=message.hint,
                 context=message.context,
                 clock_ms=raft.clock_ms,
                 incarnation=raft.incarnation,

@@ -2,7 +2,8 @@
 
 Meanwhile the leader takes no proposals, so the successor can catch up. It campaigns at once in the
 next term, without asking before, and the others vote although they hear a leader. If no newer term
-appears within an election timeout, the leader goes on as before.
+appears within an election timeout, the leader goes on as before; see `leases` for what the late
+messages of a transfer that was given up can do.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def send_timeout_now(raft: Raft, peer: Progress) -> None:
             raft.nid,
             peer.nid,
             raft.term,
+            context=raft.lease.given_up,
             clock_ms=raft.clock_ms,
             incarnation=raft.incarnation,
             to_incarnation=peer.incarnation,
@@ -93,6 +95,7 @@ def tick(raft: Raft) -> None:
     is_late = raft.transfer_elapsed >= raft.config.election_ticks_max
     if is_late or peer is None or not peer.is_voter:
         raft.transferee = ""
+        raft.lease.give_up_transfer(raft)
         raft.tell()
     elif raft.transfer_elapsed % raft.config.heartbeat_ticks == 0:
         go(raft)

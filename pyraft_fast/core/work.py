@@ -23,7 +23,12 @@ from typing import Final, NamedTuple
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.messages import Message
-from pyraft_fast.limits import APPEND_BYTES_MAX, INFLIGHT_BYTES_MAX, INFLIGHT_MESSAGES_MAX
+from pyraft_fast.limits import (
+    APPEND_BYTES_MAX,
+    INFLIGHT_BYTES_MAX,
+    INFLIGHT_MESSAGES_MAX,
+    UNCOMMITTED_BYTES_MAX,
+)
 
 
 class Role(str, Enum):
@@ -45,8 +50,9 @@ class Config(NamedTuple):
 
     An election begins when no leader was heard of for a random number of ticks between
     `election_ticks_min` and `election_ticks_max`; a leader that hears no majority for
-    `election_ticks_max` steps down. `tick_ms` is how long a tick takes; only the cluster's clock
-    depends on it.
+    `election_ticks_max` steps down. `tick_ms` is how long a tick takes; the cluster's clock and
+    leases depend on it. A leader with `uncommitted_bytes_max` in its log that no majority has taken
+    accepts no more proposals until half of that is committed.
     """
 
     nid: str
@@ -58,6 +64,18 @@ class Config(NamedTuple):
     inflight_messages_max: int = INFLIGHT_MESSAGES_MAX
     inflight_bytes_max: int = INFLIGHT_BYTES_MAX
     tick_ms: int = 10
+    uncommitted_bytes_max: int = UNCOMMITTED_BYTES_MAX
+
+    @property
+    def lease_ms(self) -> int:
+        """How long an answered heartbeat counts from when it was sent, on the leader's clock.
+
+        Less than the followers' promise by a fifth, which is the bound on clock drift and includes
+        the grain of their ticks: as a timer that fired late counts two at once, they may count
+        three more ticks than have passed.
+        """
+        ticks = self.election_ticks_min
+        return max(0, min(ticks * 8, (ticks - 3) * 10)) * self.tick_ms // 10
 
 
 class HardState(NamedTuple):

@@ -52,9 +52,13 @@ class Propose:
 
 @dataclass(slots=True)
 class Read:
-    """A read index is wanted; the answer comes through the ring with the same context."""
+    """A read index is wanted; the answer comes through the ring with the same context.
+
+    `by_lease`: the word of a leader that holds a lease will do.
+    """
 
     context: int
+    by_lease: bool = False
 
 
 @dataclass(slots=True)
@@ -176,7 +180,7 @@ _PROPOSE: Final = 2
 _TYPES: Final[dict[int, tuple[type[Message], tuple[type, ...]]]] = {
     1: (Start, (dict,)),
     _PROPOSE: (Propose, (int, int, int, bytes)),
-    3: (Read, (int,)),
+    3: (Read, (int, bool)),
     4: (Applied, (int,)),
     5: (SnapshotTaken, (str, int, int)),
     6: (Change, (int, str, str, str)),

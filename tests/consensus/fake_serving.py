@@ -126,8 +126,8 @@ class FakeServing:
         self.send(proposal)
         return number
 
-    def read(self, context: int) -> None:
-        self.send(pipe.Read(context))
+    def read(self, context: int, by_lease: bool = False) -> None:
+        self.send(pipe.Read(context, by_lease))
 
     def request(self, kind: Callable[..., pipe.Message], *fields: Any) -> int:
         self._request_id += 1

@@ -54,6 +54,8 @@ class Node:
         self.speed = 1.0  # the chance of a tick in each tick of the cluster
         self.is_stopped = False  # gets no time and no messages, as after SIGSTOP
         self.drift_ms = cluster.rng.randint(-500, 500)
+        self.steady_from = 0  # the machine's steady clock begins anywhere, and drifts
+        self.steady_rate = 1.0
 
     def start(self) -> None:
         """Start or restart from the disk."""
@@ -68,6 +70,8 @@ class Node:
             self.disk.snapshot_time_ms,
         )
         self.applied = self.disk.snapshot.index
+        if not self.cluster.now:
+            self.raft.lease.vote_hold = 0  # founded, not restarted
         self.is_up = True
         self.turn()
 
@@ -83,11 +87,15 @@ class Node:
     def now_ms(self) -> int:
         return 1_000_000 + self.cluster.now * TICK_MS + self.drift_ms
 
-    def read(self) -> int:
+    @property
+    def steady_ms(self) -> int:
+        return self.steady_from + int(self.cluster.now * TICK_MS * self.steady_rate)
+
+    def read(self, by_lease: bool = False) -> int:
         """Ask for a read index; returns the context."""
         self.contexts += 1
         self.cluster.invariants.read_asked(self.incarnation, self.contexts)
-        self.raft.read(self.contexts)
+        self.raft.read(self.contexts, by_lease)
         return self.contexts
 
     def propose(self, payload: bytes = b"") -> bool:
@@ -99,6 +107,7 @@ class Node:
         raft, cluster = self.raft, self.cluster
         invariants = cluster.invariants
         invariants.election_safety(raft)
+        raft.steady_ms = self.steady_ms
         work = raft.take()
         if work.role_change is not None:
             self.roles.append(work.role_change.role)
@@ -312,6 +321,7 @@ class Cluster:
             self.rng.shuffle(nodes)
             for node in nodes:
                 if not node.is_stopped and (node.speed == 1 or self.rng.random() < node.speed):
+                    node.raft.steady_ms = node.steady_ms
                     node.raft.tick(node.now_ms)
                     node.turn()
             self.settle()

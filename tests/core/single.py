@@ -70,10 +70,11 @@ def raft_of(
     config: Config = CONFIG,
     seed: int = 1,
 ) -> Raft:
-    """Node "1" with a log of these terms on disk."""
+    """Node "1" with a log of these terms on disk, which has been up for long enough to vote."""
     hard = HardState(max([term, *terms]), vote, commit)
     known = members() if membership is None else membership
     raft = Raft(config, log_of(terms), hard, known, Random(seed))
+    raft.lease.vote_hold = 0
     raft.take()
     return raft
 
