@@ -86,9 +86,9 @@ def alive(pid: int) -> bool:
 
 def connect(port: int, **options: object) -> redis.Redis:
     """A client that never retries by itself and gives up after 6 s."""
-    given: dict[str, object] = {"socket_timeout": 6, "decode_responses": True, "protocol": 2}
-    given.update(options)
-    return redis.Redis(host="127.0.0.1", port=port, retry=Retry(NoBackoff(), 0), **given)
+    given: dict[str, object] = {"host": LOOPBACK, "socket_timeout": 6, "protocol": 2}
+    given.update({"decode_responses": True, **options})
+    return redis.Redis(port=port, retry=Retry(NoBackoff(), 0), **given)
 
 
 class Node:
@@ -102,7 +102,9 @@ class Node:
         program: Sequence[str] = ("-m", "pyraft_fast"),
     ) -> None:
         self.nid = nid
-        self.host = LOOPBACK  # where others are told to find it; it listens on LOOPBACK
+        self.host = LOOPBACK  # where others are told to find it
+        self.bind = LOOPBACK  # where it listens, for clients too
+        self.launcher: list[str] = []  # what the program is started with
         self.port = port or free_port()
         self.folder = folder
         self.program = list(program)
@@ -125,8 +127,8 @@ class Node:
         """Start the program; flags given here are kept for later restarts."""
         if flags:
             self.flags = list(flags)
-        command = [sys.executable, *self.program, "-i", self.nid, "-a", self.addr]
-        command += [] if self.host == LOOPBACK else ["--bind", LOOPBACK]
+        command = [*self.launcher, sys.executable, *self.program, "-i", self.nid, "-a", self.addr]
+        command += [] if self.host == self.bind else ["--bind", self.bind]
         command += ["--dir", str(self.folder), *self.flags]
         given = {**self.env, **(env or {})}
         with self.output.open("ab") as out:
@@ -141,7 +143,7 @@ class Node:
         return self
 
     def client(self, **options: object) -> redis.Redis:
-        return connect(self.port, **options)
+        return connect(self.port, host=self.bind, **options)
 
     def info(self, section: str = "raft") -> dict[str, str]:
         with self.client() as client:

@@ -113,7 +113,7 @@ class Client(threading.Thread):
         self._node = self.home if at_home else self.dice.choice(others)
         assert self._node is not None
         connection = Connection(
-            host="127.0.0.1",
+            host=self._node.bind,
             port=self._node.port,
             protocol=2,
             decode_responses=True,

@@ -28,6 +28,7 @@ from pyraft_fast.consensus.identity import read_hello
 from pyraft_fast.errors import ProtocolError
 from tests.process.cluster import LOOPBACK, Node
 
+FIRST_HOST: Final = 11  # of 127.0.0.0/24
 STRANGER: Final = ""  # a caller that has not said, or will not say, who it is
 HELD_BYTES_MAX: Final = 64 << 20
 ANSWER_SECONDS: Final = 10.0
@@ -71,10 +72,13 @@ class Network:
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(ANSWER_SECONDS)
 
-    def serve(self, node: Node, host: str) -> None:
-        """Stand before the peer port of `node`, which is known at `host` from now on."""
-        node.host = host
-        self._do(self._serve(node.nid, host, node.port + 1))
+    def serve(self, node: Node) -> None:
+        """Stand before the peer port of `node`, which is known at an address of ours from now on.
+
+        The node's id must be a number.
+        """
+        node.host = f"127.0.0.{FIRST_HOST + int(node.nid)}"
+        self._do(self._serve(node.nid, node.host, node.port + 1))
 
     async def _serve(self, nid: str, host: str, port: int) -> None:
         def take() -> _Side:

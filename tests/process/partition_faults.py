@@ -93,11 +93,14 @@ def cut_follower(scene: Scene) -> None:
         assert term(node) == alone, f"node {node.nid} raised its term while it was alone"
         leading = eventually(lambda: _leader_among(others(scene, node)))
         before = term(leading)
+    healed = time.monotonic()
     eventually(
         lambda: node.info()["raft_leader_id"] == leading.nid,
         BACK_SECONDS,
         lambda: f"node {node.nid} follows {leading.nid} again\n{scene.cluster.tails()}",
     )
+    eventually(lambda: node.client().get("x") is None, BACK_SECONDS)
+    scene.notes.append(f"serves {time.monotonic() - healed:.2f} s after the cut")
     scene.progress()
     assert (term(leading), leading.role()) == (before, "leader"), scene.cluster.tails()
 

@@ -5,26 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.process.cluster import Cluster, Node
+from tests.process.namespaces import Namespaces
 from tests.process.partition import Network
 from tests.process.shim import Shim
 
-FIRST_HOST = 11  # of 127.0.0.0/24
-
 
 class Rig(Cluster):
-    """As a Cluster, started and cleaned up in the same way."""
+    """As a Cluster, started and cleaned up in the same way. The network is its own from then on."""
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(
+        self, folder: Path, count: int, network: Network | Namespaces | None = None
+    ) -> None:
         super().__init__(folder, count)
         self.folder = folder
         self.added = 0
-        self.network = Network()
+        self.network = network or Network()
         self.shims: dict[str, Shim] = {}
         for node in self.nodes:
             self._fit(node)
 
     def _fit(self, node: Node) -> None:
-        self.network.serve(node, f"127.0.0.{FIRST_HOST + int(node.nid)}")
+        self.network.serve(node)
         self.shims[node.nid] = Shim(node, self.folder / f"shim-{node.nid}")
 
     def shim(self, node: Node) -> Shim:

@@ -15,6 +15,7 @@ from typing import Final
 from tests.process.cluster import Cluster, Node, eventually
 from tests.process.history import Load, final_reads, longest_silence
 from tests.process.linearizability import judge
+from tests.process.namespaces import Namespaces
 from tests.process.partition import Network
 from tests.process.rig import Rig
 
@@ -63,7 +64,7 @@ class Scene:
         return self.cluster
 
     @property
-    def network(self) -> Network:
+    def network(self) -> Network | Namespaces:
         """What lies between the nodes."""
         return self.rig.network
 
