@@ -9,7 +9,7 @@ ARGS ?=
 BIN = $(VENV)/bin
 SOURCES = setup.py pyproject.toml pyraft_fast/version.py $(wildcard ext/*)
 
-.PHONY: run test check fix clean bench crash fuzz
+.PHONY: run test check fix clean bench crash fuzz hunt
 
 ## Start one node on 127.0.0.1:$(PORT), its files in ./$(DIR); stop it with Ctrl-C.
 run: $(VENV)/.ready-run
@@ -50,6 +50,11 @@ bench: $(VENV)/.ready-test
 ROUNDS ?= 200
 crash: $(VENV)/.ready-test
 	PYRAFT_FAST_CRASH_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -s tests/process/test_crash_rounds.py $(ARGS)
+
+## Faults of every kind on real nodes for SECONDS: make hunt SECONDS=600 ARGS="--seed 7"
+SECONDS ?= 600
+hunt: $(VENV)/.ready-test
+	$(BIN)/python -m tests.process.hunt --seconds $(SECONDS) $(ARGS)
 
 ## Every codec against its slow twin, COUNT random inputs each.
 COUNT ?= 1000000
