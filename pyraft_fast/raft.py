@@ -40,6 +40,7 @@ from pyraft_fast.common import (
 from pyraft_fast.errors import ConfigError
 from pyraft_fast.limits import MIB
 from pyraft_fast.node import RaftNode
+from pyraft_fast.read_level import parse_level
 from pyraft_fast.version import VERSION
 
 __all__ = [
@@ -129,7 +130,14 @@ def add_default_flags(parser: argparse.ArgumentParser) -> None:
     own.add_argument(
         "--bind", metavar="HOST", help="address to listen on when it is not the advertised one"
     )
-    own.add_argument("--reads", choices=["linearizable", "local"], default="linearizable")
+    own.add_argument(
+        "--reads",
+        type=_checked(lambda text: str(parse_level(text))),
+        default="linearizable",
+        metavar="LEVEL",
+        help="how current reads are: linearizable (default), lease, local or max-age:MS; "
+        "connections may choose by CLIENT CONSISTENCY",
+    )
     own.add_argument(
         "--fsync",
         choices=["always", "everysec", "never"],

@@ -68,10 +68,10 @@ class ConsensusChild:
         """Send one batch, without a copy."""
         self._write(pipe.propose_head(start, batch, count, len(payload)), payload)
 
-    def read(self, context: int) -> None:
+    def read(self, context: int, by_lease: bool) -> None:
         """Ask for a read index; a process that takes nothing any more is asked no more."""
         if len(self._backlog) < BACKLOG_PARTS_MAX:
-            self._send(pipe.Read(context))
+            self._send(pipe.Read(context, by_lease))
 
     def applied(self, index: int) -> None:
         """Say up to where this side has the data."""

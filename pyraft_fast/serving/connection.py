@@ -45,6 +45,7 @@ class Connection(Origin, asyncio.BufferedProtocol):
     def __init__(self, desk: Desk) -> None:
         super().__init__()
         self.desk = desk
+        self.level = desk.gate.default
         self.parser = Parser()
         self.transport: asyncio.Transport | None = None
         self.proto = 2

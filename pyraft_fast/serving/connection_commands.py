@@ -13,8 +13,9 @@ import hmac
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from pyraft_fast.errors import CommandError, NoAuth, NoProto, RaftException, WrongPass
+from pyraft_fast.errors import CommandError, ConfigError, NoAuth, NoProto, RaftException, WrongPass
 from pyraft_fast.protocol.replies import Map, Status, Verbatim
+from pyraft_fast.read_level import parse_level
 from pyraft_fast.worker.info import REDIS_VERSION
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def reset(connection: Connection, words: Words) -> Any:
     connection.proto = 2
     connection.name = ""
     connection.mute = SPEAK
+    connection.level = connection.desk.gate.default
     connection.authenticated = connection.desk.password is None
     return Status("RESET")
 
@@ -204,7 +206,8 @@ def describe(connection: Connection) -> str:
         f"age={int(now - connection.born)} idle={int(now - connection.seen)} flags=N db=0 "
         f"sub=0 psub=0 multi=-1 omem={len(connection.out)} "
         f"cmd={connection.last_command or 'NULL'} user=default resp={connection.proto} "
-        f"lib-name={connection.lib_name} lib-ver={connection.lib_ver}"
+        f"lib-name={connection.lib_name} lib-ver={connection.lib_ver} "
+        f"consistency={connection.level.wanted}"
     )
 
 
@@ -302,6 +305,26 @@ def client_on_off(connection: Connection, words: Words) -> Any:
     return OK
 
 
+def client_consistency(connection: Connection, words: Words) -> Any:
+    """CLIENT CONSISTENCY [linearizable | lease | local | max-age MS | default]."""
+    if len(words) == 2:
+        return str(connection.level.wanted).replace(":", " ")
+    gate = connection.desk.gate
+    if len(words) == 3 and words[2].lower() == "default":
+        connection.level = gate.default
+        return OK
+    try:
+        connection.level = gate.level(parse_level(":".join(words[2:])))
+    except ConfigError as error:
+        raise CommandError(str(error)) from None
+    return OK
+
+
+def client_help(connection: Connection, words: Words) -> Any:
+    """CLIENT HELP."""
+    return [Status(line) for line in CLIENT_HELP]
+
+
 Function = Callable[["Connection", Words], Any]
 NO_REPLY: Final = {"bypass": b""}
 
@@ -318,7 +341,26 @@ CLIENT_COMMANDS: Final[dict[str, tuple[Function, int, int]]] = {
     "no-evict": (client_on_off, 3, 3),
     "no-touch": (client_on_off, 3, 3),
     "unpause": (ok, 2, 2),
+    "consistency": (client_consistency, 2, 4),
+    "help": (client_help, 2, 2),
 }
+CLIENT_HELP: Final = (
+    "CLIENT <subcommand> [<arg> ...]. Subcommands are:",
+    "CONSISTENCY [linearizable | lease | local | max-age <milliseconds> | default]",
+    "    Show or choose how current the reads of this connection are.",
+    "GETNAME, SETNAME <name>, SETINFO <lib-name | lib-ver> <value>",
+    "    Show or set what this connection is called.",
+    "ID, INFO, LIST [TYPE <type> | ID <id> ...]",
+    "    Show this connection, or all.",
+    "KILL <ip:port> | <option> <value> ...",
+    "    Close connections; options are ID, ADDR, TYPE, USER and SKIPME.",
+    "NO-EVICT, NO-TOUCH <ON | OFF>, UNPAUSE",
+    "    Accepted; nothing is ever evicted or paused here.",
+    "REPLY <ON | OFF | SKIP>",
+    "    Choose whether commands of this connection are answered.",
+    "HELP",
+    "    Print this help.",
+)
 CONNECTION_COMMANDS: Final[dict[str, tuple[Function, int, int]]] = {
     "ping": (ping, 1, 2),
     "echo": (echo, 2, 2),

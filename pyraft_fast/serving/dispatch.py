@@ -255,9 +255,10 @@ class Desk:
         if origin.batch_serial == proposer.serial:
             proposer.ride(origin, row, words)
             return
-        origin.reads.append((self.gate.join(origin), row, words))
+        group = origin.level.join(origin)
+        origin.reads.append((group, row, words))
         origin.waiting += 1
-        if self.gate.local and origin.ready_to_read:
+        if group.confirmed and origin.ready_to_read:
             self.run_reads(origin)
 
     def run_reads(self, origin: Origin) -> None:
@@ -319,6 +320,7 @@ class Desk:
         """Dispatch one in-process command, as if from a connection of its own."""
         words = call.words
         call.desk = self
+        call.level = self.gate.default
         self.stats.commands += 1
         row = self.rows.find_at(call.offset, words[0]) if words else None
         if row is None:

@@ -155,6 +155,7 @@ class Engine:
         """Zero the counters."""
         if self._service is not None:
             self._service.desk.stats.reset()
+            self._service.gate.reset_stats()
 
     def in_loop(self) -> bool:
         """Whether the caller is a handler: the loop's own thread, which must not wait."""

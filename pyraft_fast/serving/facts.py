@@ -97,6 +97,7 @@ def gather(host: Host, settings: Settings, service: Service | None) -> dict[str,
         wal=status.get("wal", {}),
         consensus_pid=service.consensus.pid if service.consensus is not None else 0,
         consensus_restarts=service.restarts.total,
+        **{f"reads_{level}": count for level, count in service.gate.reads.items()},
         pending_batches=service.proposer.pending_batches,
     )
     return found

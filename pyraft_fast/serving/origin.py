@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyraft_fast.serving.reads import ReadGroup
+    from pyraft_fast.serving.reads import Level, ReadGroup
     from pyraft_fast.serving.rows import Row
 
     WaitingRead = tuple[ReadGroup, Row, list[Any]]
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 class Origin:
     """The part of a connection or an in-process call that batches and reads deal with."""
 
-    __slots__ = ("batch_serial", "dirty", "out", "reads", "waiting")
+    __slots__ = ("batch_serial", "dirty", "level", "out", "reads", "waiting")
+
+    level: Level  # how current its reads are; set before the first
 
     def __init__(self) -> None:
         self.waiting = 0

@@ -1,43 +1,149 @@
-"""The read gate: reads run when this node has applied what was committed when they were asked.
+"""The read gate: reads run when this node's data is as current as their level asks.
 
-All reads of one turn share a group, and a group costs one READ round. A group is confirmed when
-its answer (a read index and the cluster's clock) came back and that index is applied. Its reads
-then run at once where nothing earlier of their origin is unanswered, else as soon as that is so.
-With local reads every group is confirmed from the start.
+All reads of one turn and level share a group, and a group costs one READ round. A group is
+confirmed when its answer (a read index and the cluster's clock) came back and that index is
+applied. Its reads then run at once where nothing earlier of their origin is unanswered, else as
+soon as that is so.
+
+Local reads have a group that is confirmed from the start. So have reads with an age, as long as
+the newest confirmed round was asked no longer ago than that: what was acknowledged before it was
+asked is in the data, and data never go back. Else they share a linearizable round. That age is
+counted by a clock of this machine that cannot be set and goes on in suspension; it is read when
+the read is here already, so a process that was stopped in between errs to the safe side.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from pyraft_fast.errors import ClusterDown, RaftException
+from pyraft_fast.read_level import (
+    LEASE,
+    LEVELS,
+    LINEARIZABLE,
+    LOCAL,
+    MAX_AGE,
+    ReadLevel,
+    parse_level,
+)
 from pyraft_fast.serving.origin import Origin
 from pyraft_fast.serving.propose import ANSWER_SECONDS, GATHER_SECONDS
 
 RETRY_SECONDS: Final = 0.02
+NEVER_NS: Final = -(1 << 62)  # before every age
+NS_PER_MS: Final = 1_000_000
 
 
 class ReadSink(Protocol):
     """The way down to consensus."""
 
-    def read(self, context: int) -> None:
-        """Ask for a read index; READ or READ_FAILED with this context comes back, or nothing."""
+    def read(self, context: int, by_lease: bool) -> None:
+        """Ask for a read index; READ or READ_FAILED with this context comes back, or nothing.
+
+        `by_lease`: a leader that holds a lease may answer without asking others.
+        """
 
 
 class ReadGroup:
-    """Reads that share a round; `confirmed` once they may run, or be answered with `error`."""
+    """Reads that share a round; `confirmed` once they may run, or be answered with `error`.
 
-    __slots__ = ("confirmed", "context", "deadline", "error", "origins")
+    There are `count` of them, and `level` is the name of the level that they are answered at.
+    """
 
-    def __init__(self) -> None:
-        self.context = 0
+    __slots__ = (
+        "asked_ns", "clock_ms", "confirmed", "context", "count", "deadline", "error", "level",
+        "origins",
+    )  # fmt: skip
+
+    def __init__(self, level: str, confirmed: bool = False) -> None:
+        self.level = level
+        self.context = self.count = 0
+        self.asked_ns = NEVER_NS  # the steady clock before the round was asked for
+        self.clock_ms = 0  # the cluster's clock that came back
         self.deadline = 0.0
         self.origins: list[Origin] = []
-        self.confirmed = False
+        self.confirmed = confirmed
         self.error: RaftException | None = None
+
+
+class Level(Protocol):
+    """A level of reads at this node."""
+
+    @property
+    def wanted(self) -> ReadLevel:
+        """What users call it."""
+
+    def join(self, origin: Origin) -> ReadGroup:
+        """The group that a read of `origin` at this moment belongs to."""
+
+
+class Rounds:
+    """Linearizable and lease reads: those of a turn share a round."""
+
+    __slots__ = ("_begin", "open", "wanted")
+
+    def __init__(self, name: str, begin: Callable[[ReadGroup], None]) -> None:
+        self.wanted = ReadLevel(name)
+        self._begin = begin
+        self.open = ReadGroup(name)
+
+    def join(self, origin: Origin) -> ReadGroup:
+        """The open group."""
+        group = self.open
+        origins = group.origins
+        if not origins:
+            self._begin(group)
+            origins.append(origin)
+        elif origins[-1] is not origin:
+            origins.append(origin)
+        group.count += 1
+        return group
+
+    def take(self) -> ReadGroup:
+        """Put a new group in the place of the open one; returns the old one."""
+        group, self.open = self.open, ReadGroup(self.wanted.name)
+        return group
+
+
+class Local:
+    """Reads of what this node has."""
+
+    __slots__ = ("_group", "_reads", "wanted")
+
+    def __init__(self, reads: dict[str, int]) -> None:
+        self.wanted = ReadLevel(LOCAL)
+        self._reads = reads
+        self._group = ReadGroup(LOCAL, confirmed=True)
+
+    def join(self, origin: Origin) -> ReadGroup:
+        """A group that may always run."""
+        self._reads[LOCAL] += 1
+        return self._group
+
+
+class MaxAge:
+    """Reads that may be a bounded time old."""
+
+    __slots__ = ("_age_ns", "_gate", "_group", "wanted")
+
+    def __init__(self, gate: ReadGate, wanted: ReadLevel) -> None:
+        self.wanted = wanted
+        self._gate = gate
+        self._age_ns = wanted.age_ms * NS_PER_MS
+        self._group = ReadGroup(MAX_AGE, confirmed=True)
+
+    def join(self, origin: Origin) -> ReadGroup:
+        """A group that may run if the data is fresh enough, else the linearizable one."""
+        gate = self._gate
+        if gate.steady_ns() - gate.fresh_ns <= self._age_ns:
+            gate.reads[MAX_AGE] += 1
+            return self._group
+        return gate.linearizable.join(origin)
 
 
 class ReadGate:
@@ -48,7 +154,7 @@ class ReadGate:
         loop: asyncio.AbstractEventLoop,
         sink: ReadSink,
         dirty: list[Origin],
-        local: bool,
+        default: str,
         arm: Callable[[], None],
     ) -> None:
         self._loop = loop
@@ -56,47 +162,55 @@ class ReadGate:
         self._dirty = dirty
         self._arm = arm  # called when somebody begins to wait: `sweep` is wanted then
         self._contexts = 0
-        self.local = local
         self.serving = False
-        self.clock_ms = 0  # the newest cluster clock that came with a read index
-        self.always = ReadGroup()
-        self.always.confirmed = True
-        self.open = ReadGroup()
+        self.clock_ms = 0  # the newest cluster clock that goes with what is applied
+        self.steady_ns: Callable[[], int] = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
+        self.fresh_ns = NEVER_NS  # when the newest confirmed round was asked for
+        self.linearizable = Rounds(LINEARIZABLE, self._begin)
+        self.lease = Rounds(LEASE, self._begin)
+        self.reads = dict.fromkeys(LEVELS, 0)  # let through, by level
+        self.local = Local(self.reads)
+        self.default = self.level(parse_level(default))
         self._held: list[ReadGroup] = []  # waiting for a leader
         self._asked: dict[int, ReadGroup] = {}
         self._behind: list[tuple[int, int, ReadGroup]] = []  # (read index, context, group)
         self._turn_scheduled = False
 
-    def join(self, origin: Origin) -> ReadGroup:
-        """The group that a read of this turn belongs to."""
-        if self.local:
-            return self.always
-        group = self.open
-        origins = group.origins
-        if not origins:
-            group.deadline = self._loop.time() + ANSWER_SECONDS
-            self._arm()
-            if not self._turn_scheduled:
-                self._turn_scheduled = True
-                self._loop.call_soon(self._turn_end)
-        if not origins or origins[-1] is not origin:
-            origins.append(origin)
-        return group
+    def level(self, wanted: ReadLevel) -> Level:
+        """The level to read at from now on, for whoever wants this one."""
+        if wanted.name == MAX_AGE:
+            return MaxAge(self, wanted)
+        levels: dict[str, Level] = {
+            LINEARIZABLE: self.linearizable, LEASE: self.lease, LOCAL: self.local,
+        }  # fmt: skip
+        return levels[wanted.name]
+
+    def reset_stats(self) -> None:
+        """Count from zero again."""
+        self.reads.update(dict.fromkeys(LEVELS, 0))
+
+    def _begin(self, group: ReadGroup) -> None:
+        """An open group gets its first read."""
+        group.deadline = self._loop.time() + ANSWER_SECONDS
+        self._arm()
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn_end)
 
     def _turn_end(self) -> None:
         self._turn_scheduled = False
-        group = self.open
-        if not group.origins:
+        if not self.serving:
             return
-        if self.serving:
-            self.open = ReadGroup()
-            self._ask(group)
+        for level in (self.linearizable, self.lease):
+            if level.open.origins:
+                self._ask(level.take())
 
     def _ask(self, group: ReadGroup) -> None:
         self._contexts += 1
         group.context = self._contexts
+        group.asked_ns = self.steady_ns()
         self._asked[group.context] = group
-        self._sink.read(group.context)
+        self._sink.read(group.context, group.level == LEASE)
 
     def set_serving(self, serving: bool) -> None:
         """A leader is known now, or no longer; then rounds under way may never be answered."""
@@ -122,11 +236,11 @@ class ReadGate:
     def came_back(self, context: int, index: int, clock_ms: int, applied: int) -> None:
         """READ arrived: reads of this context may run once `index` is applied."""
         group = self._asked.pop(context, None)
-        self.clock_ms = max(self.clock_ms, clock_ms)
         if group is None:
             return
+        group.clock_ms = clock_ms
         if index <= applied:
-            self._confirm(group)
+            self._fulfil(group)
         else:
             heapq.heappush(self._behind, (index, context, group))
 
@@ -146,7 +260,14 @@ class ReadGate:
         """Entries up to `index` are applied: confirm who waited for that."""
         behind = self._behind
         while behind and behind[0][0] <= index:
-            self._confirm(heapq.heappop(behind)[2])
+            self._fulfil(heapq.heappop(behind)[2])
+
+    def _fulfil(self, group: ReadGroup) -> None:
+        """Its index is applied; only now its clock goes with the data, and the data are fresh."""
+        self.clock_ms = max(self.clock_ms, group.clock_ms)
+        self.fresh_ns = max(self.fresh_ns, group.asked_ns)
+        self.reads[group.level] += group.count
+        self._confirm(group)
 
     def _confirm(self, group: ReadGroup) -> None:
         group.confirmed = True
@@ -158,9 +279,10 @@ class ReadGate:
 
     def sweep(self, now: float) -> None:
         """Answer reads that have waited too long; reads never happen later, so it is certain."""
-        if self.open.origins and self.open.deadline - ANSWER_SECONDS + GATHER_SECONDS <= now:
-            self._held.append(self.open)  # no leader: whoever comes now waits from now on
-            self.open = ReadGroup()
+        begun = now + ANSWER_SECONDS - GATHER_SECONDS
+        for level in (self.linearizable, self.lease):
+            if level.open.origins and level.open.deadline <= begun:
+                self._held.append(level.take())  # no leader: who comes now waits from now on
         groups = [group for group in self._asked.values() if group.deadline <= now]
         for group in groups:
             del self._asked[group.context]
@@ -183,14 +305,15 @@ class ReadGate:
     def refuse_all(self, error: RaftException) -> None:
         """The node stops: nobody will be confirmed any more."""
         behind = [item[2] for item in self._behind]
-        for group in [*self._asked.values(), *behind, *self._held, self.open]:
+        opened = [self.linearizable.take(), self.lease.take()]
+        for group in [*self._asked.values(), *behind, *self._held, *opened]:
             self._refuse(group, error)
         self._asked.clear()
         self._held.clear()
         self._behind.clear()
-        self.open = ReadGroup()
 
     @property
     def idle(self) -> bool:
         """Whether no read waits for a round."""
-        return not (self._asked or self._behind or self._held or self.open.origins)
+        opened = self.linearizable.open.origins or self.lease.open.origins
+        return not (self._asked or self._behind or self._held or opened)

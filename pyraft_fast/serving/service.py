@@ -66,7 +66,7 @@ class Service:
         self.dirty: list[Origin] = []
         self.rows = Rows(host)
         self.proposer = Proposer(loop, self, self.dirty, self._resume, self._arm)
-        self.gate = ReadGate(loop, self, self.dirty, settings.reads == "local", self._arm)
+        self.gate = ReadGate(loop, self, self.dirty, settings.reads, self._arm)
         self.desk = Desk(
             host,
             self.rows,
@@ -168,10 +168,10 @@ class Service:
         if self.consensus is not None:
             self.consensus.propose(start, batch, count, payload)
 
-    def read(self, context: int) -> None:
+    def read(self, context: int, by_lease: bool) -> None:
         """Of ReadSink."""
         if self.consensus is not None:
-            self.consensus.read(context)
+            self.consensus.read(context, by_lease)
 
     def _role(self, now: RoleFact) -> None:
         self._said = now

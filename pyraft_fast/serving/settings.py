@@ -12,8 +12,8 @@ from typing import Any
 
 from pyraft_fast.errors import ConfigError
 from pyraft_fast.limits import RING_BYTES
+from pyraft_fast.read_level import parse_level
 
-READS = ("linearizable", "local")
 FSYNC_MODES = ("always", "everysec", "never")
 
 
@@ -24,6 +24,7 @@ class Settings:
     `addr` is what others are told ("host:port"); `bind_host` and `port` are listened on, port + 1
     for nodes. `ensemble` lists other members as (nid or "", "host:port"). `log_max` counts
     applied commands between snapshots (None: CONF_LOG_MAX at start). `password` None: open.
+    `reads` is the level of connections that ask for no other, as `read_level` reads it.
     """
 
     nid: str
@@ -45,8 +46,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for what the serving side cannot use."""
-        if self.reads not in READS:
-            raise ConfigError(f"reads must be {' or '.join(READS)}, not {self.reads!r}")
+        self.reads = str(parse_level(self.reads))
         if self.log_max is not None and self.log_max < 1:
             raise ConfigError(f"log_max counts commands from 1 on, not {self.log_max}")
 

@@ -70,8 +70,8 @@ class Consensus(Protocol):
     def propose(self, start: int, batch: int, count: int, payload: bytes) -> None:
         """Send one batch to be appended to the log."""
 
-    def read(self, context: int) -> None:
-        """Ask for a read index; may be lost."""
+    def read(self, context: int, by_lease: bool) -> None:
+        """Ask for a read index, by the leader's lease if it holds one; may be lost."""
 
     def applied(self, index: int) -> None:
         """Say once up to where this side has the data; records from there on follow."""

@@ -12,6 +12,8 @@ The facts come as one dict from `node.info_facts()`; a missing one shows its neu
   term, index (last applied), commit_index, last_index, leader_nid, leader_addr
 - voters, learners: lists of ids; members: list of dicts with nid, addr, role, contact_ms, and on
   a leader match, lag
+- reads_linearizable, reads_lease, reads_max-age, reads_local (int): reads that were let through at
+  that level; one with an age that needed a round counts as linearizable
 - wal: dict of plain values, shown as wal_<name>
 - callbacks_failed, handlers_failed (int)
 """
@@ -39,6 +41,10 @@ _RAFT_LINES: Final = {
     "cluster_id": "cluster",
     "fsync": "fsync",
     "reads": "reads",
+    "reads_linearizable": "reads_linearizable",
+    "reads_lease": "reads_lease",
+    "reads_max_age": "reads_max-age",
+    "reads_local": "reads_local",
     "pending_batches": "pending_batches",
     "consensus_pid": "consensus_pid",
     "consensus_restarts": "consensus_restarts",

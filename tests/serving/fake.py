@@ -39,6 +39,7 @@ class FakeLog:
         self.fault: Callable[[int, int], str] = lambda start, batch: ""
         self.proposals: list[tuple[int, int]] = []
         self.reads: list[int] = []
+        self.by_lease: list[bool] = []  # of each of these reads
         self.requests: list[Request] = []
         self.snapshots: list[tuple[str, int, int]] = []
         self.consensus: FakeConsensus | None = None
@@ -121,8 +122,9 @@ class FakeConsensus:
         else:
             self.loop.call_soon(self.pump)
 
-    def read(self, context: int) -> None:
+    def read(self, context: int, by_lease: bool) -> None:
         self.log.reads.append(context)
+        self.log.by_lease.append(by_lease)
         if self.log.answer_reads and not self.dead:
             self.pump()
             self.queue.append(

@@ -105,7 +105,7 @@ def test_a_read_behind_a_younger_write_is_answered(
     log.role = NO_LEADER
     with running(tmp_path, log) as node, node.client() as older, node.client() as client:
         older.send("GET k")
-        eventually(lambda: node.in_loop(lambda: service(node).gate.open.origins))
+        eventually(lambda: node.in_loop(lambda: service(node).gate.linearizable.open.origins))
         time.sleep(0.1)
         client.send("SET k 1")
         eventually(lambda: node.in_loop(lambda: service(node).proposer.serial))  # it is closed
@@ -278,7 +278,7 @@ def test_a_callback_that_exits_stops_the_node_in_order(tmp_path: Path) -> None:
 
 
 def test_settings_that_cannot_be_used_are_refused() -> None:
-    wrongs: tuple[dict[str, Any], ...] = ({"reads": "lease"}, {"log_max": 0}, {"log_max": -1})
+    wrongs: tuple[dict[str, Any], ...] = ({"reads": "old"}, {"log_max": 0}, {"log_max": -1})
     for wrong in wrongs:
         with pytest.raises(ConfigError):
             Settings("1", "127.0.0.1:1", "127.0.0.1", 1, **wrong)
