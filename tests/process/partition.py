@@ -179,7 +179,6 @@ class _Wire:
         self.target = target
         self.caller: str | None = None  # None until the first frame is there
         self._port = port
-        self._spoiled = False  # something was lost: nothing good can come on it any more
         self._over = False
         self.callers = _Side(self)
         self.targets = _Side(self)
@@ -214,12 +213,12 @@ class _Wire:
         to = self.other(side)
         if fate is Fate.HELD and len(side.sent) < HELD_BYTES_MAX:
             return
-        if fate is Fate.OPEN and not self._spoiled:
+        if fate is Fate.OPEN and not side.spoiled:
             if to.transport is not None and side.sent:
                 to.transport.write(bytes(side.sent))
                 side.sent.clear()
             return
-        self._spoiled = self._spoiled or bool(side.sent)
+        side.spoiled = side.spoiled or bool(side.sent)
         self.network.swallowed_bytes += len(side.sent)
         side.sent.clear()
 
@@ -228,10 +227,10 @@ class _Wire:
         sides = (self.callers, self.targets)
         for side in sides:
             self.received(side)
-        fates = [self.network.fate(self.way(side)) for side in sides]
-        if self._spoiled and Fate.CUT not in fates:
-            self.end(reset=True)
-        for side, fate in zip(sides, fates, strict=True):
+        for side in sides:
+            fate = self.network.fate(self.way(side))
+            if side.spoiled and fate is not Fate.CUT:
+                self.end(reset=True)
             if side.ended and (fate is Fate.OPEN or self.other(side).ended):
                 self.end(reset=False)
 
@@ -258,6 +257,7 @@ class _Side(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.sent = bytearray()
         self.ended = False
+        self.spoiled = False  # some of what it sent was lost: the rest would make no sense
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
