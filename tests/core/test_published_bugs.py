@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyraft_fast.core.messages import MessageKind
+from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.work import Role
 from tests.core.cluster import Cluster, Node
 from tests.core.single import (
@@ -90,7 +90,7 @@ def test_hashicorp_raft_605_former_leader_is_not_locked_out(is_sole_complete: bo
     assert other.raft.leader == "1", "the other still takes it for its leader"
     cluster.heal()
     leader.raft.election_elapsed = leader.raft.election_timeout
-    cluster.run_until(lambda: leader.raft.role is Role.LEADER, 30)
+    cluster.run_until(lambda: leader.raft.role is Role.LEADER, 3)  # at once
     assert leader.raft.log.commit >= leader.raft.term_start
 
 
@@ -101,20 +101,24 @@ def test_hashicorp_raft_609_a_prevote_is_no_contact_with_a_leader() -> None:
     cluster = Cluster(3)
     cluster.elect("1")
     cluster.nodes["1"].crash()
-    asker = cluster.nodes["3"].raft
-    cluster.on_message = lambda m: not (m.to == "3" and m.kind == MessageKind.PREVOTE_REPLY)
-    timer = cluster.nodes["2"].raft
+    asker, timer = cluster.nodes["3"].raft, cluster.nodes["2"].raft
+    timer.election_timeout = CONFIG.election_ticks_max
+    granted: list[int] = []
 
-    def ask() -> None:
-        asker.election_elapsed = asker.election_timeout
+    def loses_answers(message: Message) -> bool:
+        is_answer = message.to == "3" and message.kind == MessageKind.PREVOTE_REPLY
+        if is_answer and message.flag:
+            granted.append(cluster.now)
+        return not is_answer
 
-    for _ in range(3 * CONFIG.election_ticks_max):
-        ask()  # at every tick
+    cluster.on_message = loses_answers
+    while timer.role is Role.FOLLOWER:
         before = timer.election_elapsed
+        asker.election_elapsed = asker.election_timeout  # it asks at every tick
         cluster.run(1)
-        if timer.role is not Role.FOLLOWER:
-            break
-        assert timer.election_elapsed == before + 1, "only time moves the timer"
+        is_over = before + 1 >= CONFIG.election_ticks_max
+        assert is_over or timer.election_elapsed == before + 1, "only time moves the timer"
+    assert len(set(granted)) > 3
     cluster.run_until(lambda: timer.role is Role.LEADER, 10)
 
 
