@@ -61,6 +61,7 @@ def _source(name: str) -> str:
     return textwrap.dedent(inspect.getsource(find(name)))
 
 
+@cache
 def changed(name: str, edits: tuple[Edit, ...]) -> CodeType:
     """The code of function `name` with `edits` made. Raises Misfit."""
     function = find(name)

@@ -1,0 +1,111 @@
+"""The proof that the simulator can fail: deliberate bugs, and how many seeds it takes to see each.
+
+python -m tests.simulator.bugs                        all of them, as a table
+python -m tests.simulator.bugs --only NAME            those whose name contains NAME
+python -m tests.simulator.bugs --seeds-max N --jobs J up to N seeds each, in J processes
+
+Each bug is a classic one, made by changing a few characters of the product's source in memory (see
+`edits`). It counts as caught by a seed only if a rule is broken, of the simulator or the product's
+own, and the same seed passes without the bug. An error that Python raises is no such rule. Exit
+status 1 if a bug gets away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Final, NamedTuple
+
+from tests.simulator import Violation, simulate
+from tests.simulator.bug import Bug
+from tests.simulator.bugs_core import CORE
+from tests.simulator.bugs_serving import SERVING
+from tests.simulator.bugs_storage import STORAGE
+
+BUGS: Final[list[Bug]] = [*CORE, *STORAGE, *SERVING]
+SEEDS_MAX: Final = 300
+TEXT_MAX: Final = 100  # characters of a violation in the table
+HARNESS: Final = re.compile(
+    r"(Attribute|Name|Type|Key|Index|Value|Overflow|Unbound\w+|Syntax)Error"
+)
+
+
+class Hunt(NamedTuple):
+    """What became of one bug. `seeds`: how many it took; 0: it got away. `text`: what was seen."""
+
+    name: str
+    seeds: int
+    text: str
+    seconds: float
+
+
+def named(name: str) -> Bug:
+    """The bug of that name."""
+    return next(bug for bug in BUGS if bug.name == name)
+
+
+def hunt(name: str, seeds_max: int, first: int = 1) -> Hunt:
+    """Run seeds from `first` on with the bug in force, until the simulator sees it."""
+    begin = time.monotonic()
+    bug, crash = named(name), ""
+    for seed in range(first, first + seeds_max):
+        with bug.apply():
+            text = _seen(seed)
+        if text and not _seen(seed):  # what fails without the bug too says nothing about it
+            if not HARNESS.search(text):
+                return Hunt(name, seed - first + 1, text, time.monotonic() - begin)
+            crash = text
+    return Hunt(name, 0, f"not seen; {crash}", time.monotonic() - begin)
+
+
+def _seen(seed: int) -> str:
+    """The violation that `seed` shows, in one line; "" for none."""
+    try:
+        simulate(seed)
+    except Violation as violation:
+        return " ".join(violation.text.split())
+    return ""
+
+
+def hunt_all(names: list[str], seeds_max: int, jobs: int) -> Iterator[Hunt]:
+    """Hunt each of them, `jobs` at a time, in the order given."""
+    if jobs == 1:
+        yield from (hunt(name, seeds_max) for name in names)
+        return
+    with ProcessPoolExecutor(jobs, get_context("fork")) as pool:
+        yield from pool.map(hunt, names, [seeds_max] * len(names))
+
+
+def row(hunted: Hunt, seeds_max: int) -> str:
+    """One line of the table."""
+    bug = named(hunted.name)
+    seeds = str(hunted.seeds) if hunted.seeds else f"more than {seeds_max}"
+    text = hunted.text.replace("|", "/")[:TEXT_MAX]
+    return f"| {bug.name} | {bug.text} | {seeds} | {text} |"
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--only", default="", help="bugs whose name contains this")
+    parser.add_argument("--seeds-max", type=int, default=SEEDS_MAX)
+    parser.add_argument("--jobs", type=int, default=1)
+    args = parser.parse_args()
+    names = [bug.name for bug in BUGS if args.only in bug.name]
+    sys.stdout.write("| bug | what it breaks | seeds | what the simulator says |\n")
+    sys.stdout.write("| --- | --- | --- | --- |\n")
+    fled = 0
+    for hunted in hunt_all(names, args.seeds_max, args.jobs):
+        sys.stdout.write(row(hunted, args.seeds_max) + "\n")
+        sys.stdout.flush()
+        fled += not hunted.seeds
+    return 1 if fled else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

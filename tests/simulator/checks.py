@@ -1,0 +1,312 @@
+"""What must hold at every step, seen from outside all nodes; and where it is looked at.
+
+The rules themselves are those of the core's own tests (`tests.core.invariants`). Here they are
+held over the whole product: what a turn of the driver brings, what goes on the wire, what a log
+on disk holds when it is opened again, and what reaches the state machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from pyraft_fast import _entry
+from pyraft_fast.consensus.driver import Driver
+from pyraft_fast.consensus.wal import Wal
+from pyraft_fast.core.messages import Message, MessageKind
+from pyraft_fast.core.raft import Raft
+from pyraft_fast.core.work import Role, Work
+from pyraft_fast.serving.apply import Applier
+from tests.core.invariants import Broken, Invariants, require
+
+if TYPE_CHECKING:
+    from tests.simulator.machine import Machine
+    from tests.simulator.run import Simulation
+
+NOW: list[Checks] = []  # the checks of the simulation that runs
+LOG_KINDS = (_entry.KIND_NOOP, _entry.KIND_COMMANDS, _entry.KIND_CONFIG)
+VOTES = (MessageKind.VOTE, MessageKind.VOTE_REPLY)
+READ_BYTES = 1 << 24
+
+
+class Group(tuple[Any, ...]):
+    """(kind, term, vote, first index, terms) of one write to the log."""
+
+    __slots__ = ()
+
+
+class Durable:
+    """What one log must still hold after any crash, and what it may hold beyond that."""
+
+    def __init__(self) -> None:
+        self.first = 1
+        self.terms: list[int] = []  # of entries `first`, `first + 1` ...
+        self.vote: tuple[int, str] = (0, "")
+        self.pending: list[Group] = []
+        self.begun: Group | None = None
+
+    def copy(self) -> Durable:
+        other = Durable()
+        other.first, other.terms, other.vote = self.first, list(self.terms), self.vote
+        return other
+
+    def apply(self, group: Group) -> None:
+        kind, term, vote, first, terms = group
+        self.vote = (term, vote)
+        if kind == "reset":
+            self.first, self.terms = first, []
+        elif terms:
+            del self.terms[max(first - self.first, 0) :]
+            self.terms.extend(terms)
+
+    def sync(self) -> None:
+        for group in self.pending:
+            self.apply(group)
+        self.pending.clear()
+
+    def term_at(self, index: int) -> int:
+        """The term of the entry that is safe on disk there; 0 where a snapshot has it, else -1."""
+        if index < self.first:
+            return 0
+        place = index - self.first
+        return self.terms[place] if place < len(self.terms) else -1
+
+    def explains(self, first: int, terms: list[int], vote: tuple[int, str]) -> bool:
+        """Is that what is durable, or that and a beginning of what was being written?"""
+        state = self.copy()
+        groups = [*self.pending, *([self.begun] if self.begun else [])]
+        for group in [None, *groups]:
+            if group is not None:
+                state.apply(group)
+            begin = max(first, state.first)
+            mine = state.terms[begin - state.first :]
+            theirs = terms[begin - first :]
+            if mine == theirs and state.vote == vote and first <= begin:
+                return True
+        return False
+
+
+def loud(check: Callable[..., None]) -> Callable[..., None]:
+    """A broken rule ends the simulation, whatever the code that is looked at makes of the error."""
+
+    @wraps(check)
+    def checked(self: Checks, *facts: Any) -> None:
+        try:
+            check(self, *facts)
+        except Broken as error:
+            self.simulation.world.broken(error)
+            raise
+
+    return checked
+
+
+class Checks:
+    """The invariants of one simulation."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        self.rules = Invariants()
+        self.durable: dict[int, Durable] = {}
+        self.elections = 0
+        self.reads = 0
+
+    # The core, once a turn
+
+    @loud
+    def took(self, raft: CheckedRaft, work: Work) -> None:
+        rules = self.rules
+        if raft.role is Role.LEADER:
+            if raft.led_term != raft.term and raft.is_term_durable:
+                raft.led_term = raft.term
+                self.elections += 1
+                self.simulation.say(raft.nid, "leads term %d", raft.term)
+                rules.election_safety(raft)
+            if work.entries:
+                self._leader_appends(raft, work)
+        if work.entries:
+            rules.log_matching(work.entries, raft.log.term(work.entries[0].index - 1))
+        if work.commit > raft.seen_commit:
+            self._committed(raft, work.commit)
+        for state in work.reads:
+            self.reads += 1
+            floor = raft.floors.pop(state.context, 0)
+            require(state.index >= floor, "linearizable reads", raft.nid, state, floor)
+
+    def _leader_appends(self, raft: CheckedRaft, work: Work) -> None:
+        """A leader never changes what stands in its log."""
+        first = work.entries[0].index
+        term, last = raft.lead
+        require(term != raft.term or first == last + 1, "leader append-only", raft.nid, last, first)
+        raft.lead = (raft.term, work.entries[-1].index)
+        configs = [index for index, _ in raft.log.configs if index > raft.log.commit]
+        require(len(configs) <= 1, "one membership change at a time", raft.nid, configs)
+
+    def _committed(self, raft: CheckedRaft, commit: int) -> None:
+        log, rules = raft.log, self.rules
+        begin = max(raft.seen_commit + 1, log.first)
+        while begin <= commit:
+            entries = log.read(begin, commit + 1, READ_BYTES)
+            require(entries, "a committed entry can be read", raft.nid, begin, commit)
+            for entry in entries:
+                rules.state_machine_safety(raft, entry)
+            begin = entries[-1].index + 1
+        raft.seen_commit = commit
+        if raft.role is Role.LEADER and commit >= log.first:
+            self._on_majority(raft, commit, log.term(commit))
+
+    def _on_majority(self, raft: CheckedRaft, index: int, term: int) -> None:
+        """What a leader calls committed is on the disks of a majority of the voters in force."""
+        voters = raft.membership.voters
+        holders = []
+        for member in voters:
+            durable = self.durable.get(member.incarnation)
+            if durable is not None and durable.term_at(index) in (0, term):
+                holders.append(member.nid)
+        require(
+            2 * len(holders) > len(voters),
+            "committed means on the disks of a majority",
+            raft.nid, index, term, holders, [member.nid for member in voters],
+        )  # fmt: skip
+
+    @loud
+    def sending(self, raft: CheckedRaft, message: Message) -> None:
+        """A vote goes out: it must be on disk, and be the only one of its term."""
+        if message.kind == MessageKind.VOTE_REPLY and not message.flag:
+            return
+        self.rules.votes_are_kept(raft.incarnation, message)
+        candidate = message.sender if message.kind == MessageKind.VOTE else message.to
+        durable = self.durable[raft.incarnation].vote
+        require(
+            durable[0] > message.term or durable == (message.term, candidate),
+            "a vote is on disk before it is given", raft.nid, message, durable,
+        )  # fmt: skip
+
+    # The log on disk
+
+    @loud
+    def opened(self, wal: Wal, recovered: Any) -> None:
+        """A log was opened: nothing that was ever synced may be missing."""
+        incarnation = recovered.identity.incarnation
+        state = recovered.state
+        entries = wal.read(wal.first, wal.last + 1, READ_BYTES) if wal.last >= wal.first else []
+        terms = [entry.term for entry in entries]
+        known = self.durable.get(incarnation)
+        vote = (state.term, state.vote)
+        if known is not None:
+            require(
+                known.explains(wal.first, terms, vote),
+                "nothing synced is lost over a crash", recovered.identity.nid,
+                (wal.first, terms, vote), (known.first, known.terms, known.vote),
+                known.pending, known.begun,
+            )  # fmt: skip
+        durable = self.durable[incarnation] = Durable()
+        durable.first, durable.terms, durable.vote = wal.first, terms, vote
+        self.simulation.incarnations[incarnation] = recovered.identity.nid
+
+    # The state machine
+
+    @loud
+    def applying(self, applier: Any, record: Any) -> None:
+        """What reaches a state machine is what was committed, and is in order."""
+        head = _entry.header(record)
+        if head.kind in LOG_KINDS:
+            known = self.rules.committed.get(head.index)
+            require(
+                known is not None and known.record == bytes(record),
+                "what is applied is what was committed", applier._host.nid, head,
+            )  # fmt: skip
+
+    # Nodes
+
+    def process_ended(self, machine: Machine) -> None:
+        """A consensus process is gone, and the reads that it was asked for with it."""
+
+    def node_failed(self, machine: Machine, text: str) -> None:
+        """A node stopped by itself: only a fault of its disk may do that."""
+        disk = machine.disk
+        if machine.is_rotten or disk.hit:
+            disk.hit = False
+            return
+        require(False, "a node stops only for a reason", machine.nid, text)
+
+
+class CheckedRaft(Raft):
+    """The core, looked at whenever its effects are taken."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.led_term = 0
+        self.seen_commit = self.log.first - 1
+        self.lead = (0, 0)  # (term, last entry) it wrote as a leader
+        self.floors: dict[int, int] = {}
+
+    def take(self) -> Work:
+        work = super().take()
+        NOW[-1].took(self, work)
+        return work
+
+    def read(self, context: int, *more: Any) -> None:
+        self.floors[context] = NOW[-1].rules.commit
+        super().read(context, *more)
+
+
+class CheckedDriver(Driver):
+    """The driver, looked at where votes leave it."""
+
+    def _send(self, outgoing: Sequence[Message]) -> None:
+        for message in outgoing:
+            if message.kind in VOTES:
+                NOW[-1].sending(self.raft, message)  # type: ignore[arg-type]
+        super()._send(outgoing)
+
+
+class CheckedWal(Wal):
+    """The log, with a memory of what was synced that no crash can reach."""
+
+    @classmethod
+    def open(cls, *arguments: Any, **named: Any) -> tuple[Wal, Any]:  # type: ignore[override]
+        wal, recovered = super().open(*arguments, **named)
+        NOW[-1].opened(wal, recovered)
+        return wal, recovered
+
+    def append(self, state: Any, records: Sequence[bytes]) -> None:
+        mine = NOW[-1].durable.get(self._identity.incarnation)
+        if mine is None:
+            super().append(state, records)
+            return
+        heads = [_entry.header(record) for record in records]
+        first = heads[0].index if heads else 0
+        mine.begun = Group(("append", state.term, state.vote, first, [h.term for h in heads]))
+        try:
+            super().append(state, records)
+        except Exception:
+            mine.begun = None
+            raise
+        mine.pending.append(mine.begun)
+        mine.begun = None
+
+    def reset(self, index: int, term: int, state: Any) -> None:
+        mine = NOW[-1].durable.get(self._identity.incarnation)
+        if mine is None:
+            super().reset(index, term, state)
+            return
+        mine.begun = Group(("reset", state.term, state.vote, index + 1, []))
+        super().reset(index, term, state)
+        mine.sync()
+        mine.apply(mine.begun)
+        mine.begun = None
+
+    def sync(self) -> None:
+        super().sync()
+        mine = NOW[-1].durable.get(self._identity.incarnation)
+        if mine is not None:
+            mine.sync()
+
+
+class CheckedApplier(Applier):
+    """The state machine's driver, looked at record by record."""
+
+    def record(self, record: Any) -> None:
+        NOW[-1].applying(self, record)
+        super().record(record)

@@ -1,0 +1,178 @@
+"""Clients: a few, each one command at a time at any node, and the history of what they saw."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from pyraft_fast.common import Future
+from pyraft_fast.errors import RaftException, Uncertain
+from pyraft_fast.serving.dispatch import Call
+from tests.core.invariants import require
+from tests.process.linearizability import FOREVER, Operation, Outcome, judge
+
+if TYPE_CHECKING:
+    from tests.simulator.machine import Machine
+    from tests.simulator.run import Simulation
+
+KINDS = ("set", "append", "incr")
+
+
+class Pending:
+    """A command under way."""
+
+    __slots__ = ("argument", "client", "invoked", "is_ok", "is_over", "key", "kind", "machine")
+
+    def __init__(
+        self, client: Client | None, machine: Machine, kind: str, key: str, argument: str | None
+    ) -> None:
+        self.client = client
+        self.machine = machine
+        self.kind = kind
+        self.key = key
+        self.argument = argument
+        self.invoked = machine.world.now
+        self.is_over = self.is_ok = False
+
+
+class Client:
+    """One client's rhythm and favourite node."""
+
+    def __init__(self, number: int, think: float, sticky: float) -> None:
+        self.name = f"c{number}"
+        self.think = think
+        self.sticky = sticky
+        self.machine: Machine | None = None
+        self.written = 0
+
+
+class Clients:
+    """All clients and the history."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        self.world = simulation.world
+        self.random = Random(simulation.world.random.getrandbits(64))
+        self.history: list[Operation] = []
+        self.pending: dict[Pending, None] = {}
+        self.keys: list[tuple[str, str]] = []  # (key, kind of its writes)
+        self.clients: list[Client] = []
+        self.asking = True
+        self.answered = 0
+        self.results: dict[str, int] = {}
+
+    def begin(self, count: int, keys: int, think: float) -> None:
+        rng = self.random
+        self.keys = [(f"{KINDS[n % 3]}{n}", KINDS[n % 3]) for n in range(keys)]
+        for number in range(count):
+            client = Client(number + 1, think * rng.uniform(0.5, 2.0), rng.choice([0.0, 0.5, 0.95]))
+            self.clients.append(client)
+            self._later(client)
+
+    def _later(self, client: Client) -> None:
+        delay = self.random.expovariate(1 / client.think)
+        self.world.harness.after(delay, self._next, client)
+
+    def _next(self, client: Client) -> None:
+        if not self.asking:
+            return
+        rng = self.random
+        machine = client.machine
+        if machine is None or not machine.is_up or rng.random() >= client.sticky:
+            ups = [each for each in self.simulation.machines.values() if each.is_up]
+            machine = client.machine = rng.choice(ups) if ups else None
+        if machine is None or machine.service is None:
+            self._later(client)
+            return
+        key, kind = rng.choice(self.keys)
+        if rng.random() < 0.45:
+            self.call(machine, client, "get", key, None)
+            return
+        client.written += 1
+        value = f"{client.name}.{client.written}"
+        argument = {"set": value, "append": f"<{value}>", "incr": None}[kind]
+        self.call(machine, client, kind, key, argument)
+
+    def call(
+        self, machine: Machine, client: Client | None, kind: str, key: str, argument: str | None
+    ) -> Pending:
+        """Send one command to a node."""
+        pending = Pending(client, machine, kind, key, argument)
+        self.pending[pending] = None
+        assert machine.serving is not None
+        machine.serving.soon(self._enter, pending)
+        return pending
+
+    def _enter(self, pending: Pending) -> None:
+        words = [pending.kind, pending.key]
+        if pending.argument is not None:
+            words.append(pending.argument)
+        future = Future(words)
+        future.add_done_callback(lambda done: self._answered(pending, done.value))
+        service = pending.machine.service
+        service.call(Call(words, 0, future))
+        service.settle()
+
+    def _answered(self, pending: Pending, value: Any) -> None:
+        if pending.is_over:
+            return
+        if isinstance(value, Uncertain):
+            self._over(pending, Outcome.UNKNOWN, None)
+        elif isinstance(value, RaftException):
+            require(value.code in FAILURES, "an error a client may see", pending.kind, value)
+            self._over(pending, Outcome.FAILED, None)
+        else:
+            self._over(pending, Outcome.OK, value)
+
+    def _over(self, pending: Pending, outcome: Outcome, value: Any) -> None:
+        pending.is_over = True
+        pending.is_ok = outcome is Outcome.OK
+        del self.pending[pending]
+        name = "" if pending.client is None else pending.client.name
+        returned = FOREVER if outcome is Outcome.UNKNOWN else pending.machine.world.now
+        if outcome is Outcome.OK and pending.kind == "set":
+            value = None
+        operation = Operation(
+            pending.key, pending.kind, pending.argument, pending.invoked, returned, outcome,
+            value, f"{name}@{pending.machine.nid}",
+        )  # fmt: skip
+        self.history.append(operation)
+        self.results[outcome.value] = self.results.get(outcome.value, 0) + 1
+        self.simulation.say(pending.machine.nid, "client %s", operation)
+        if pending.client is not None:
+            self._later(pending.client)
+
+    def node_died(self, machine: Machine) -> None:
+        """The connections to a node ended."""
+        for pending in [each for each in self.pending if each.machine is machine]:
+            outcome = Outcome.FAILED if pending.kind == "get" else Outcome.UNKNOWN
+            self._over(pending, outcome, None)
+
+    # Afterwards
+
+    def judge(self) -> None:
+        """Is there one order that explains what all clients saw?"""
+        for pending in list(self.pending):
+            self._over(pending, Outcome.UNKNOWN, None)
+        complaints = judge(self.history)
+        require(not complaints, "linearizability", "\n".join(complaints))
+        self._judge_appends()
+
+    def _judge_appends(self) -> None:
+        """Each acknowledged append shows once in the end, each unknown one at most once."""
+        last: dict[str, Operation] = {}
+        for op in self.history:
+            if op.kind == "get" and op.outcome is Outcome.OK:
+                known = last.get(op.key)
+                if known is None or op.returned > known.returned:
+                    last[op.key] = op
+        for op in self.history:
+            end = last.get(op.key)
+            if op.kind != "append" or end is None or end.client[:1] != "@":
+                continue
+            shown = (end.result or "").count(op.argument)
+            allowed = {Outcome.OK: (1,), Outcome.FAILED: (0,), Outcome.UNKNOWN: (0, 1)}
+            require(shown in allowed[op.outcome], "one effect of each write", str(op), shown)
+
+
+FAILURES = ("TRYAGAIN", "CLUSTERDOWN", "LOADING")

@@ -1,0 +1,492 @@
+"""Who makes things go wrong, and at the end puts everything right again.
+
+A voter may lose what it promised (an emptied folder, a flipped bit) only while every other voter
+still has its own, so that a majority always remembers: more than that no protocol survives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from pyraft_fast.common import Future
+from pyraft_fast.serving.treaty import Request
+from tests.simulator.disk import OPERATIONS, PHASES, Trap
+
+if TYPE_CHECKING:
+    from tests.simulator.machine import Machine
+    from tests.simulator.run import Simulation
+
+FAULTS = {
+    "partition": 6,
+    "one-way partition": 3,
+    "bridge": 2,
+    "flapping link": 2,
+    "kill": 5,
+    "power loss": 5,
+    "power loss of all": 1,
+    "crash point": 8,
+    "consensus process killed": 4,
+    "pause": 4,
+    "clock jump": 2,
+    "slow disk": 2,
+    "full disk": 1,
+    "failed sync": 1,
+    "short writes": 2,
+    "bit rot": 1,
+    "emptied folder": 1,
+    "slow handler": 4,
+    "bad network": 2,
+    "snapshot": 5,
+    "transfer": 4,
+    "node added": 2,
+    "node removed": 2,
+    "demoted": 1,
+    "stopped in order": 2,
+}
+MACHINES_MAX = 7
+
+
+class Nemesis:
+    """Draws faults and restarts what ended."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        self.world = simulation.world
+        self.random = Random(simulation.world.random.getrandbits(64))
+        self.until = 0.0
+        self.is_over = False
+        self.cuts: dict[tuple[str, str], int] = {}
+        self.forgetful: Machine | None = None  # whose promises are lost
+
+    def begin(self, seconds: float) -> None:
+        self.until = seconds
+        self._later()
+
+    def _later(self) -> None:
+        pace = self.simulation.shape.pace
+        self.world.harness.after(self.random.expovariate(1 / pace), self._act)
+
+    def _act(self) -> None:
+        if self.is_over:
+            return
+        self._later()
+        self._settle_members()
+        weights = self.simulation.shape.weights
+        if not any(weights.values()):
+            return
+        name = self.random.choices(list(weights), list(weights.values()))[0]
+        action: Callable[[], bool] = getattr(self, "_" + name.replace(" ", "_").replace("-", "_"))
+        if action():
+            self.simulation.count(name)
+
+    # Who
+
+    def _machines(self) -> list[Machine]:
+        return [m for m in self.simulation.machines.values() if not m.is_gone]
+
+    def _up(self) -> Machine | None:
+        ups = [machine for machine in self._machines() if machine.is_up]
+        return self.random.choice(ups) if ups else None
+
+    def _running(self) -> Machine | None:
+        """A node with a core, the leader more often than others."""
+        ups = [machine for machine in self._machines() if machine.raft is not None]
+        leader = self.simulation.leader()
+        if leader is not None and self.random.random() < 0.3:
+            return leader
+        return self.random.choice(ups) if ups else None
+
+    # Network
+
+    def _cut(self, one: Machine, other: Machine, seconds: float) -> None:
+        key = (one.host_ip, other.host_ip)
+        self.cuts[key] = self.cuts.get(key, 0) + 1
+        self.simulation.network.cut(*key)
+        self.world.harness.after(seconds, self._mend, key)
+
+    def _mend(self, key: tuple[str, str]) -> None:
+        if key in self.cuts:
+            self.cuts[key] -= 1
+            if self.cuts[key] <= 0:
+                del self.cuts[key]
+                self.simulation.network.mend(*key)
+
+    def _partition(self) -> bool:
+        machines = self._machines()
+        if len(machines) < 2:
+            return False
+        rng = self.random
+        leader = self.simulation.leader()
+        size = 1 if rng.random() < 0.5 else rng.randint(1, len(machines) - 1)
+        group = rng.sample(machines, size)
+        if size == 1 and leader is not None and rng.random() < 0.5:
+            group = [leader]
+        seconds = self._duration()
+        self._say("partition: %s for %.3f s", " ".join(m.nid for m in group), seconds)
+        for one in group:
+            for other in machines:
+                if other not in group:
+                    self._cut(one, other, seconds)
+                    self._cut(other, one, seconds)
+        return True
+
+    def _one_way_partition(self) -> bool:
+        machines = self._machines()
+        if len(machines) < 2:
+            return False
+        one = self.random.choice(machines)
+        seconds = self._duration()
+        outward = self.random.random() < 0.5
+        self._say(
+            "one-way partition: %s cannot be %s for %.3f s",
+            one.nid,
+            "heard" if outward else "told",
+            seconds,
+        )
+        for other in machines:
+            if other is not one and self.random.random() < 0.8:
+                self._cut(*((one, other) if outward else (other, one)), seconds)
+        return True
+
+    def _bridge(self) -> bool:
+        machines = self._machines()
+        if len(machines) < 3:
+            return False
+        self.random.shuffle(machines)
+        bridge, rest = machines[0], machines[1:]
+        half = len(rest) // 2
+        seconds = self._duration()
+        self._say("bridge: only %s reaches both sides for %.3f s", bridge.nid, seconds)
+        for one in rest[:half]:
+            for other in rest[half:]:
+                self._cut(one, other, seconds)
+                self._cut(other, one, seconds)
+        return True
+
+    def _flapping_link(self) -> bool:
+        machines = self._machines()
+        if len(machines) < 2:
+            return False
+        one, other = self.random.sample(machines, 2)
+        self._say("link %s-%s flaps", one.nid, other.nid)
+        for turn in range(self.random.randint(2, 8)):
+            after = turn * self.random.uniform(0.02, 0.2)
+            self.world.harness.after(after, self._flap, one, other)
+        return True
+
+    def _flap(self, one: Machine, other: Machine) -> None:
+        if self.is_over:
+            return
+        network = self.simulation.network
+        for stream in list(network.streams):
+            there = stream.other
+            if there is not None and {stream.host, there.host} == {one.host_ip, other.host_ip}:
+                network.break_stream(stream, 0.0)
+        self._cut(one, other, self.random.uniform(0.005, 0.1))
+
+    def _bad_network(self) -> bool:
+        ways = list(self.simulation.network.ways.values())
+        if not ways:
+            return False
+        way = self.random.choice(ways)
+        way.loss = self.random.choice([0.0, 0.1, 0.5])
+        way.repeat = self.random.choice([0.0, 0.1])
+        way.overtake = self.random.choice([0.0, 0.3])
+        way.delay = self.random.choice([0.0002, 0.005, 0.05])
+        way.jitter = self.random.choice([0.0002, 0.01, 0.1])
+        return True
+
+    # Nodes that end
+
+    def _kill(self) -> bool:
+        machine = self._up()
+        if machine is not None:
+            machine.kill()
+        return machine is not None
+
+    def _power_loss(self) -> bool:
+        machine = self._up()
+        if machine is not None:
+            machine.lose_power()
+        return machine is not None
+
+    def _power_loss_of_all(self) -> bool:
+        for machine in self._machines():
+            if machine.is_up:
+                machine.lose_power()
+        return True
+
+    def _crash_point(self) -> bool:
+        machine = self._up()
+        if machine is None:
+            return False
+        rng = self.random
+        operation = rng.choice([*OPERATIONS, "write", "write", "sync", "sync"])
+        trap = Trap(rng.choice(PHASES), rng.random() < 0.7)
+        machine.disk.arm(operation, rng.choice([1, 1, 2, 3, 8]), trap)
+        return True
+
+    def _consensus_process_killed(self) -> bool:
+        machine = self._up()
+        if machine is None or machine.child is None:
+            return False
+        machine.kill_child()
+        return True
+
+    def _stopped_in_order(self) -> bool:
+        machine = self._running()
+        if machine is not None:
+            machine.shut_down()
+        return machine is not None
+
+    def node_ended(self, machine: Machine) -> None:
+        """Start it again in a while, as its supervisor or its operator does."""
+        machine.disk.disarm()
+        delay = self.random.choice([0.01, 0.1, 0.3, 0.8]) * self.random.uniform(0.5, 1.5)
+        if self.is_over:
+            delay = 0.05
+        self.world.harness.after(delay, self._restart, machine)
+
+    def _restart(self, machine: Machine) -> None:
+        if machine.is_up or machine.is_gone:
+            return
+        if machine.is_rotten and machine.fatal:
+            self._say("the operator empties the folder of %s", machine.nid)
+            self._empty(machine)
+            return
+        machine.start()
+
+    # Nodes that stand still
+
+    def _pause(self) -> bool:
+        machine = self._running()
+        if machine is None:
+            return False
+        which = self.random.choice(["consensus", "serving", "both"])
+        seconds = self.random.choice([0.05, 0.2, 0.5, 1.5])
+        machine.say("is paused (%s) for %.3f s", which, seconds)
+        for process in machine.pause(which):
+            self.world.harness.after(seconds, process.go_on)
+        return True
+
+    def _slow_handler(self) -> bool:
+        machine = self._up()
+        if machine is None or machine.serving is None:
+            return False
+        seconds = self.random.choice([0.03, 0.2, 1.0])
+        machine.say("has a handler that takes %.3f s", seconds)
+        machine.serving.soon(machine.serving.take_time, seconds)
+        return True
+
+    def _clock_jump(self) -> bool:
+        machine = self.random.choice(self._machines())
+        jump = self.random.choice([-3_600_000, -2000, -100, 100, 2000, 3_600_000])
+        machine.say("clock jumps by %d ms", jump)
+        machine.clock.offset_ms += jump
+        return True
+
+    # Disks
+
+    def _slow_disk(self) -> bool:
+        machine = self.random.choice(self._machines())
+        machine.disk_delay = self.random.choice([(0.0, 0.001), (0.02, 0.1), (0.1, 0.4)])
+        return True
+
+    def _short_writes(self) -> bool:
+        machine = self.random.choice(self._machines())
+        machine.disk.short_writes = self.random.choice([0.0, 0.3])
+        return True
+
+    def _full_disk(self) -> bool:
+        machine = self._up()
+        if machine is None:
+            return False
+        machine.say("has a full disk")
+        machine.disk.fill(self.random.choice([0, 100, 5000]))
+        self.world.harness.after(self.random.uniform(0.1, 1.0), machine.disk.disarm)
+        return True
+
+    def _failed_sync(self) -> bool:
+        machine = self._up()
+        if machine is None:
+            return False
+        machine.say("a sync will fail")
+        machine.disk.sync_failures = 1
+        return True
+
+    # What forgets
+
+    def _may_forget(self, machine: Machine) -> bool:
+        """Would a majority still remember everything if this one did not?"""
+        leader = self.simulation.leader()
+        if leader is None or leader.raft is None or self.forgetful not in (None, machine):
+            return False
+        raft = leader.raft
+        if raft.log.config_index > raft.log.commit or raft.log.commit < raft.term_start:
+            return False
+        member = raft.membership.get(machine.nid)
+        if member is None or machine is leader:
+            return False
+        return not member.is_voter or len(raft.membership.voters) >= 3
+
+    def _bit_rot(self) -> bool:
+        machine = self.random.choice(self._machines())
+        if not self._may_forget(machine):
+            return False
+        if machine.is_up:
+            machine.kill()
+        where = machine.disk.rot()
+        if not where:
+            return False
+        machine.say("a bit rots: %s", where)
+        machine.is_rotten = True
+        self.forgetful = machine
+        return True
+
+    def _emptied_folder(self) -> bool:
+        machine = self.random.choice(self._machines())
+        if not self._may_forget(machine):
+            return False
+        if machine.is_up:
+            machine.kill()
+        self._empty(machine)
+        return True
+
+    def _empty(self, machine: Machine) -> None:
+        machine.say("its folder is emptied")
+        self.forgetful = machine
+        machine.is_rotten = False
+        machine.disk.wipe()
+        machine.ensemble = self._listing(machine)
+        machine.start()
+
+    def _listing(self, machine: Machine) -> list[tuple[str, str]]:
+        return [(m.nid, m.addr) for m in self._machines() if m is not machine]
+
+    def _settle_members(self) -> None:
+        """See who is whole again, and who is out."""
+        leader = self.simulation.leader()
+        if leader is None or leader.raft.log.commit < leader.raft.term_start:
+            return
+        membership = leader.raft.committed_membership
+        machine = self.forgetful
+        if machine is not None and machine.raft is not None and not machine.is_rotten:
+            member = membership.get(machine.nid)
+            if machine.is_gone or (
+                member is not None
+                and member.incarnation == machine.raft.incarnation
+                and member.role != "learner"
+            ):
+                self.forgetful = None
+        elif machine is not None and machine.raft is not None and machine.service.role.serving:
+            machine.is_rotten = False  # the flipped bit did not matter
+        for machine in self._machines():
+            if machine.wants_out and membership.get(machine.nid) is None:
+                machine.say("is out")
+                machine.is_gone = True
+                if machine is self.forgetful:
+                    self.forgetful = None
+                if machine.is_up:
+                    machine.kill()
+
+    # Members
+
+    def _ask(self, name: str, *fields: Any) -> bool:
+        machine = self._running()
+        if machine is None or machine.serving is None:
+            return False
+        machine.say("is asked: %s %s", name, fields)
+        future = Future((name, *fields))
+        future.add_done_callback(lambda done: machine.say("answers %s: %r", name, done.value))
+        machine.serving.soon(machine.service.ask, future, Request(name, fields))
+        return True
+
+    def _transfer(self) -> bool:
+        targets = ["", *(m.nid for m in self._machines())]
+        return self._ask("transfer", self.random.choice(targets))
+
+    def _snapshot(self) -> bool:
+        machine = self._up()
+        if machine is None or machine.service is None:
+            return False
+        assert machine.serving is not None
+        machine.say("is asked for a snapshot")
+        future = Future(("checkpoint",))
+        future.add_done_callback(lambda done: machine.say("snapshot: %r", done.value))
+        machine.serving.soon(machine.service.checkpoint, future, None)
+        return True
+
+    def _node_added(self) -> bool:
+        if len(self.simulation.machines) >= MACHINES_MAX or self.simulation.leader() is None:
+            return False
+        machine = self.simulation.new_machine()
+        machine.ensemble = self._listing(machine)
+        machine.start()
+        return True
+
+    def _node_removed(self) -> bool:
+        machines = self._machines()
+        if len(machines) < 2 or any(machine.wants_out for machine in machines):
+            return False
+        machine = self.random.choice(machines)
+        machine.wants_out = True
+        return self._ask("change", "remove", machine.nid, "")
+
+    def _demoted(self) -> bool:
+        machine = self.random.choice(self._machines())
+        op = self.random.choice(["demote", "promote"])
+        return self._ask("change", op, machine.nid, "")
+
+    # Afterwards
+
+    def heal(self) -> None:
+        """No more faults; everything that can be put right is."""
+        self.is_over = True
+        network = self.simulation.network
+        for key in list(self.cuts):
+            del self.cuts[key]
+            network.mend(*key)
+        for way in network.ways.values():
+            way.loss = way.repeat = way.overtake = 0.0
+            way.delay, way.jitter = 0.001, 0.001
+        for machine in self.simulation.machines.values():
+            machine.disk.disarm()
+            machine.disk_delay = (0.0002, 0.001)
+            for process in (machine.serving, machine.child and machine.child.process):
+                if process is not None:
+                    process.go_on()
+            if not machine.is_up and not machine.is_gone:
+                self._restart(machine)
+
+    def is_settled(self) -> bool:
+        """Does every node that should be in the cluster serve?"""
+        self._settle_members()
+        return not self.why()
+
+    def why(self) -> str:
+        """What is still missing."""
+        leader = self.simulation.leader()
+        if leader is None:
+            return "nobody leads"
+        raft = leader.raft
+        if raft.log.commit < raft.term_start or raft.log.config_index > raft.log.commit:
+            return f"leader {leader.nid} has not committed its term or membership"
+        for machine in self._machines():
+            member = raft.membership.get(machine.nid)
+            if machine.raft is None:
+                return f"node {machine.nid} has no core ({machine.fatal or 'up'})"
+            if member is None or member.incarnation != machine.raft.incarnation:
+                return f"node {machine.nid} is no member"
+            if member.role == "learner":
+                return f"node {machine.nid} is still a learner"
+            if not machine.service.role.serving:
+                return f"node {machine.nid} does not serve ({machine.service.role})"
+        return ""
+
+    def _duration(self) -> float:
+        return self.random.choice([0.03, 0.15, 0.4, 1.0]) * self.random.uniform(0.5, 1.5)
+
+    def _say(self, text: str, *facts: Any) -> None:
+        self.simulation.say("", text, *facts)

@@ -1,0 +1,326 @@
+"""What of the operating system the product touches, replaced while a simulation runs.
+
+Only names at the border are replaced (clocks, files, threads, processes, bells) and the classes
+that checks look into are derived from the product's own. Everything else is the product as it is,
+so a test that patches a function of the product finds its patch obeyed here.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from pyraft_fast.consensus import (
+    __main__,
+    announcing,
+    diskwork,
+    driver,
+    node,
+    parent,
+    recovery,
+    settings,
+    snapshots,
+)
+from pyraft_fast.consensus.diskwork import DiskThread
+from pyraft_fast.errors import RaftException
+from pyraft_fast.link import ring
+from pyraft_fast.serving import child, propose, reads, requests, service
+from pyraft_fast.serving import snapshot as serving_snapshot
+from pyraft_fast.serving.snapshot import SnapshotWriter
+from pyraft_fast.storage import snapshot as storage_snapshot
+from pyraft_fast.storage.disk import OsDisk
+from tests.simulator import checks
+from tests.simulator.loop import PowerLoss, Process, World
+from tests.simulator.machine import ProcessExit, SimChild
+
+if TYPE_CHECKING:
+    from tests.simulator.run import Simulation
+
+ACTIVE: list[Simulation] = []
+DISK_METHODS = (
+    "create", "open", "close", "size", "pread", "pwrite", "fdatasync", "rename", "unlink",
+    "fsync_dir", "listdir",
+)  # fmt: skip
+
+
+def current() -> Process:
+    """The process whose code runs now."""
+    return ACTIVE[-1].world.current
+
+
+class SimTime:
+    """Stands for the module `time`: the clocks of the machine whose code runs."""
+
+    CLOCK_BOOTTIME = time.CLOCK_BOOTTIME
+    CLOCK_MONOTONIC = time.CLOCK_MONOTONIC
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def monotonic(self) -> float:
+        return self._world.current.monotonic()
+
+    perf_counter = monotonic
+
+    def monotonic_ns(self) -> int:
+        return int(self.monotonic() * 1e9)
+
+    def clock_gettime(self, _: int) -> float:
+        return self.monotonic()
+
+    def clock_gettime_ns(self, _: int) -> int:
+        return int(self.monotonic() * 1e9)
+
+    def time_ns(self) -> int:
+        process = self._world.current
+        return process.clock.wall_ns(process.now())
+
+    def time(self) -> float:
+        return self.time_ns() / 1e9
+
+
+class SimOs:
+    """Stands for the module `os` where a process ends itself."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    @staticmethod
+    def _exit(status: int) -> None:
+        process = current()
+        process.machine.consensus_exits(status)
+        raise ProcessExit(status)
+
+    @staticmethod
+    def getppid() -> int:
+        return 0
+
+
+class SimQueue:
+    """A queue whose reader never waits: the clock wakes it when there is something."""
+
+    def __init__(self) -> None:
+        self._items: deque[Any] = deque()
+
+    def put(self, item: Any) -> None:
+        self._items.append(item)
+
+    def get(self, timeout: float | None = None) -> Any:
+        if not self._items:
+            raise queue.Empty
+        return self._items.popleft()
+
+    def get_nowait(self) -> Any:
+        return self.get()
+
+    def empty(self) -> bool:
+        return not self._items
+
+
+class SimThread:
+    """A helper thread: its work happens at one moment, a little later."""
+
+    def __init__(self, target: Callable[[], None], name: str = "", daemon: bool = False) -> None:
+        self._target = target
+        self._is_done = True
+
+    def start(self) -> None:
+        process = current()
+        self._is_done = False
+        process.after(process.world.random.random() * 0.005, self._run)
+
+    def _run(self) -> None:
+        self._is_done = True
+        self._target()
+
+    def is_alive(self) -> bool:
+        return not self._is_done
+
+    def join(self, timeout: float | None = None) -> None:
+        """Nothing to wait for: the process ends with this."""
+
+
+class SimDiskThread(DiskThread):
+    """The log writer's turns, each at one moment of the virtual clock, as slow as the disk is."""
+
+    _jobs: Any
+
+    def __init__(self, *arguments: Any) -> None:
+        self._process = current()
+        self._is_busy = self._is_broken = False
+        self._rest_at: Any = None
+        self._told_at = 0.0
+        super().__init__(*arguments)
+
+    def _run(self) -> None:
+        """There is no thread."""
+
+    def submit(self, job: diskwork.Job) -> None:
+        super().submit(job)
+        self._wake()
+
+    def stop(self, seconds_max: float) -> bool:
+        self._jobs.put(None)
+        while not self._is_broken and not self._jobs.empty():
+            self._turn()
+        return True
+
+    def _wake(self) -> None:
+        if self._is_busy or self._is_broken:
+            return
+        self._is_busy = True
+        if self._rest_at is not None:
+            self._rest_at.cancel()
+            self._rest_at = None
+        process = self._process
+        low, high = process.machine.disk_delay
+        process.after(low + process.world.random.random() * (high - low), self._work)
+
+    def _work(self) -> None:
+        self._rest_at = None
+        try:
+            self._turn()
+        except PowerLoss:
+            raise
+        except BaseException as error:
+            self._is_broken = True
+            self._tell(self._on_error, error)
+            return
+        self._is_busy = False
+        if not self._jobs.empty():
+            self._wake()
+            return
+        patience = self._patience()
+        if patience is not None:
+            self._rest_at = self._process.after(patience, self._work)
+
+    def _tell(self, function: Callable[..., None], argument: object) -> None:
+        """What is on disk may not be told for a while, and never if the process ends."""
+        process = self._process
+        rng = process.world.random
+        delay = rng.random() * (0.02 if rng.random() < 0.05 else 0.0001)
+        self._told_at = max(self._told_at, process.now() + delay)
+        process.at(self._told_at, function, argument)
+
+
+class SimSnapshotWriter(SnapshotWriter):
+    """Writes what a fork would have seen, some time later."""
+
+    def start(self, meta: Any, items: Callable[[], Any]) -> None:
+        if self.busy:
+            return
+        process = current()
+        self._began = self._loop.time()
+        seconds = int(serving_snapshot.time.time())
+        path = serving_snapshot.snapshot_path(self._folder, self._nid, seconds, meta.index)
+        self._pid, self._meta, self._path = 1, meta, path
+        frozen = list(items())
+        process.after(process.world.random.random() * 0.05, self._write, meta, frozen)
+
+    def _write(self, meta: Any, items: list[Any]) -> None:
+        if not self.busy:
+            return
+        try:
+            serving_snapshot.write_snapshot(self._path, meta, items)
+        except RaftException as error:
+            self._pid = 0
+            self._finish(str(error))
+        else:
+            self._pid = 0
+            self._finish("")
+
+    def stop(self) -> None:
+        self._pid = 0
+        super().stop()
+
+
+def wake(bell: int) -> None:
+    """Ring a doorbell."""
+    ACTIVE[-1].bells[bell].ring_bell(bell)
+
+
+def clear(bell: int) -> None:
+    """Silence a doorbell."""
+    ACTIVE[-1].bells[bell].rung.pop(bell, None)
+
+
+def start_child(machine: Any, _: int, *, ring_bytes: int) -> SimChild:
+    """Start the consensus process of a machine."""
+    return SimChild(machine)
+
+
+def _disk_method(name: str) -> Callable[..., Any]:
+    def method(_: OsDisk, *arguments: Any, **named: Any) -> Any:
+        return getattr(current().machine.disk, name)(*arguments, **named)
+
+    return method
+
+
+def replacements(simulation: Simulation) -> Iterator[tuple[object, str, Any]]:
+    """(where, name, what) to put in place."""
+    world, shape = simulation.world, simulation.shape
+    clock = SimTime(world)
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith("pyraft_fast.") and getattr(module, "time", None) is time:
+            yield module, "time", clock
+    for name in DISK_METHODS:
+        yield OsDisk, name, _disk_method(name)
+    dice = SimpleNamespace(Random=lambda: random.Random(world.random.getrandbits(64)))
+    yield announcing, "random", dice
+    yield diskwork, "queue", SimpleNamespace(SimpleQueue=SimQueue, Empty=queue.Empty)
+    yield diskwork, "threading", SimpleNamespace(Thread=SimThread)
+    yield node, "DiskThread", SimDiskThread
+    yield node, "ThreadPoolExecutor", lambda *_, **__: object()
+    yield node, "Raft", checks.CheckedRaft
+    yield node, "Driver", checks.CheckedDriver
+    yield recovery, "Wal", checks.CheckedWal
+    yield service, "Applier", checks.CheckedApplier
+    yield service, "SnapshotWriter", SimSnapshotWriter
+    yield parent, "os", SimOs()
+    yield __main__, "os", SimOs()
+    yield child, "start_child", start_child
+    for module in (ring, child, __main__):
+        for name, function in (("wake", wake), ("clear", clear)):
+            if hasattr(module, name):
+                yield module, name, function
+    for module, name, value in (
+        (propose, "ANSWER_SECONDS", shape.answer_seconds),
+        (reads, "ANSWER_SECONDS", shape.answer_seconds),
+        (requests, "ANSWER_SECONDS", shape.answer_seconds),
+        (serving_snapshot, "RETRY_SECONDS", 0.5),
+        (settings, "SEGMENT_BYTES_MIN", 4096),
+        (snapshots, "SNAPSHOT_CHUNK_BYTES", shape.chunk_bytes),
+        (storage_snapshot, "SNAPSHOT_CHUNK_BYTES", shape.chunk_bytes),
+        (driver, "TAIL_ENTRIES", shape.tail_entries),
+        (driver, "TAIL_ENTRIES_MAX", 20 * shape.tail_entries + 20),
+    ):
+        yield module, name, value
+
+
+@contextmanager
+def patched(simulation: Simulation) -> Iterator[None]:
+    """Put the replacements in place, and take them away again."""
+    found = list(replacements(simulation))
+    olds = [(where, name, vars_of(where)[name]) for where, name, _ in found]
+    ACTIVE.append(simulation)
+    for where, name, value in found:
+        setattr(where, name, value)
+    try:
+        yield
+    finally:
+        for where, name, old in olds:
+            setattr(where, name, old)
+        ACTIVE.pop()
+
+
+def vars_of(where: object) -> Mapping[str, Any]:
+    """The names of a module or class."""
+    return vars(where)
