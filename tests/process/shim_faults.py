@@ -15,7 +15,7 @@ CUT_OFF: Final = "written but never synced"
 JUMP_SECONDS: Final = 3600
 TTL_MS: Final = 1500
 LONG_TTL_MS: Final = 60_000
-LATE_SECONDS: Final = 2.0  # for a busy machine and the round trips of the test
+LATE_SECONDS: Final = 15.0  # for a busy machine: a key that stays would stay for an hour
 SLOW_SYNC_MS: Final = 150
 
 
@@ -146,7 +146,11 @@ def _expires(scene: Scene, node: Node, offset_seconds: int) -> None:
     began = time.monotonic()
     scene.rig.shim(node).set(Knob.CLOCK_OFFSET_NS, offset_seconds * 10**9)
     for other in scene.cluster.nodes:
-        eventually(lambda n=other: n.client().get(key) is None, 2 * TTL_MS / 1000 + LATE_SECONDS)
+        eventually(
+            lambda n=other: n.client().get(key) is None,
+            2 * TTL_MS / 1000 + LATE_SECONDS,
+            lambda n=other: f"{key} gone from node {n.nid}\n{scene.cluster.tails()}",
+        )
     lived = time.monotonic() - began
     if offset_seconds < 0:
         assert lived > TTL_MS / 1000 - 0.1, f"a key of {TTL_MS} ms was gone after {lived:.2f} s"
