@@ -34,6 +34,7 @@ CERTAINLY_NOT: Final = (  # CLUSTERDOWN, TRYAGAIN, LOADING
 PIPELINE_MAX: Final = 6
 PAUSE_SECONDS: Final = 0.02  # after a refusal, as a sensible client would
 CONNECT_SECONDS: Final = 0.5
+LEVELS: Final = ("default", "linearizable", "lease")  # of reads; all of them may not be old
 
 
 def told(error: Exception) -> Outcome:
@@ -121,11 +122,15 @@ class Client(threading.Thread):
             socket_connect_timeout=CONNECT_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
+        level = self.dice.choice(LEVELS)
         try:
             connection.connect()
+            if level != LEVELS[0]:
+                connection.send_command("CLIENT", "CONSISTENCY", level)
+                connection.read_response()
         except (redis.RedisError, OSError):
             connection.disconnect()
-            return False  # no command was sent
+            return False  # nothing was asked of the data
         self._connection = connection
         return True
 

@@ -188,6 +188,8 @@ def followers_clock_jumps(scene: Scene) -> None:
         if eventually(leader.info)["raft_term"] == term:
             assert all(LONG_TTL_MS / 2 < left <= LONG_TTL_MS for left in held), held
     scene.rig.shim(node).heal()
+    with leader.client() as client:
+        client.delete(key)
 
 
 SHIM_FAULTS: Final = by_name(
