@@ -154,6 +154,11 @@ class Control:
             answer = read_answer(await ask_any(addr, "PROBE", {}, PROBE_SECONDS_MAX))
             if answer.nid != nid:
                 raise MembershipError(f"the node at {addr} is {answer.nid}, not {nid}")
+            if answer.removed:
+                raise MembershipError(
+                    f"node {nid} at {addr} was removed from its cluster; stop it, empty its "
+                    "folder and start it again with -e"
+                )
             if answer.cluster:
                 raise MembershipError(f"node {nid} at {addr} belongs to a cluster already")
             invitation: dict[str, object] = {"addr": member.leader_addr}

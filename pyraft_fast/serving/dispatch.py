@@ -19,6 +19,7 @@ from typing import Any, Final
 from pyraft_fast.common import Future
 from pyraft_fast.errors import CommandError, Loading, NoAuth, RaftException
 from pyraft_fast.limits import CLIENTS_MAX, OUTPUT_BYTES_PAUSE
+from pyraft_fast.serving import removal
 from pyraft_fast.serving.connection import Connection
 from pyraft_fast.serving.connection_commands import BEFORE_AUTH
 from pyraft_fast.serving.host import Host
@@ -134,6 +135,7 @@ class Desk:
         self.starved: dict[Connection, None] = {}  # stopped reading because the proposer is full
         self.stats = Stats()
         self.loading = False
+        self.closed: RaftException | None = None  # why no command can be carried out any more
         self.postponed: list[Origin] = []  # their reads may run when the data is complete
         self.alone = False  # an admin command runs, which may send commands of its own
         self.reading = False  # read handlers run
@@ -173,6 +175,12 @@ class Desk:
         if starved:
             self.flush_soon()
 
+    def take_role(self, role: str, drain: Callable[[], None]) -> None:
+        """The node's part in the cluster is `role` now; `drain` applies what came before that."""
+        if (role == removal.REMOVED) != (self.closed is not None):
+            drain()
+            removal.take(self, role)
+
     def go_on(self, error: RaftException | None = None) -> None:
         """Let the reads run that came due while data was loaded, or answer them with `error`."""
         postponed, self.postponed = self.postponed, []
@@ -191,8 +199,8 @@ class Desk:
         rows = self.rows.known
         proposer = self.proposer
         self.stats.commands += len(commands)
-        if self.loading:
-            return self._while_loading(connection, commands)
+        if self.loading or self.closed is not None:
+            return self._while_closed(connection, commands)
         for position, words in enumerate(commands):
             row = rows.get(words[0]) or self.rows.find(words[0])
             if row is None or not row.least <= len(words) <= row.most:
@@ -223,8 +231,9 @@ class Desk:
                 return position + 1
         return len(commands)
 
-    def _while_loading(self, connection: Connection, commands: list[list[str]]) -> int:
-        """The data is incomplete: only commands about the connection and the node may run."""
+    def _while_closed(self, connection: Connection, commands: list[list[str]]) -> int:
+        """Without whole data or a cluster only commands about the connection and the node run."""
+        error = self.closed or Loading("the node is loading the data; try again soon")
         for position, words in enumerate(commands):
             row = self.rows.find(words[0])
             if row is None or not row.least <= len(words) <= row.most:
@@ -232,7 +241,7 @@ class Desk:
             elif not connection.authenticated and row.name not in BEFORE_AUTH:
                 connection.reply(NoAuth("Authentication required."))
             elif row.write or row.read:
-                connection.reply(Loading("the node is loading the data; try again soon"))
+                connection.reply(error)
             elif connection.waiting:
                 return position
             else:
@@ -327,6 +336,8 @@ class Desk:
             call.finish(unknown_command(words or [""]))
         elif not row.least <= len(words) <= row.most:
             call.finish(misfit(row))
+        elif self.closed is not None and (row.write or row.read):
+            call.finish(self.closed)
         elif row.write:
             try:
                 self.proposer.write(call, words, call.offset)

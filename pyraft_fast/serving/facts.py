@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyraft_fast.limits import CLIENTS_MAX
 from pyraft_fast.serving.host import Host
+from pyraft_fast.serving.members import Member
+from pyraft_fast.serving.removal import REMOVED
 from pyraft_fast.serving.roles import LETTERS
 from pyraft_fast.serving.settings import Settings
 from pyraft_fast.version import VERSION
@@ -29,11 +31,18 @@ def memory_bytes() -> int:
         return 0
 
 
+def known_members(service: Service) -> list[Member]:
+    """Everyone in the cluster; a removed node is not, though its log never says so."""
+    is_out = service.role.role == REMOVED
+    nid = service.settings.nid
+    return [m for m in service.applier.members.members if not (is_out and m.nid == nid)]
+
+
 def members_of(service: Service) -> list[dict[str, Any]]:
     """Everyone in the cluster, with what a leader knows of their progress."""
     peers = {peer.get("nid"): peer for peer in service.status.get("peers", [])}
     listed = []
-    for member in service.applier.members.members:
+    for member in known_members(service):
         shown: dict[str, Any] = {"nid": member.nid, "addr": member.addr, "role": member.role}
         progress = peers.get(member.nid, {})
         for name in ("match", "lag", "contact_ms", "state"):
@@ -61,7 +70,7 @@ def gather(host: Host, settings: Settings, service: Service | None) -> dict[str,
     if service is None:
         return found
     role, stats, writer, status = service.role, service.desk.stats, service.writer, service.status
-    members = service.applier.members.members
+    members = known_members(service)
     found.update(
         run_id=f"{service.applier.incarnation:020x}{os.getpid():020x}"[-40:],
         cluster=service.cluster or status.get("cluster", 0),

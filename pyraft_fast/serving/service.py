@@ -118,7 +118,7 @@ class Service:
     def _start_consensus(self) -> None:
         events = Events(
             self._ready, self._role, self._resend, self.requests.done,
-            partial(say, self.host), self._fatal_from,
+            partial(say, self.host), lambda status, text: self.fail(text, status),
             self.drain, self._ended,
         )  # fmt: skip
         try:
@@ -183,6 +183,7 @@ class Service:
         self.proposer.set_serving(now.serving)
         self.gate.set_serving(now.serving)
         self.expiry.lead(now.role == "leader" and now.serving)
+        self.desk.take_role(now.role, self.drain)
         changed = (before.role, before.term) != (now.role, now.term)
         if changed and now is self._said and now.term:
             self.host.log_info(line_of(now))
@@ -196,9 +197,6 @@ class Service:
     def _resend(self) -> None:
         self.proposer.resend()
         self.gate.ask_again()
-
-    def _fatal_from(self, status: int, text: str) -> None:
-        self.fail(text, status)
 
     def fail(self, text: str, status: int) -> None:
         """The node cannot go on; said once."""

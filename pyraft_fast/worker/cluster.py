@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pyraft_fast.errors import CommandError
 from pyraft_fast.protocol.replies import Map, Status
-from pyraft_fast.worker.info import Facts, split_addr
+from pyraft_fast.worker.info import Facts, is_removed, split_addr
 from pyraft_fast.worker.words import Words, arity_error, integer, option, raw, subcommand_error
 
 SLOTS: Final = 16384
@@ -86,6 +86,10 @@ def _nodes(node: Any, words: Words) -> str:
         own, parent = node_id(member["nid"]), master if at else "-"
         line = f"{own} {host}:{port}@{port + _PEER_PORT_STEP} {flags} {parent} 0 0 "
         lines.append(f"{line}{facts.get('term', 0)} connected" + ("" if at else " 0-16383"))
+    if is_removed(facts):
+        host, port = split_addr(facts.get("addr", ""))
+        line = f"{node_id(facts['nid'])} {host}:{port}@{port + _PEER_PORT_STEP}"
+        lines.append(f"{line} myself,slave,fail - 0 0 {facts.get('term', 0)} disconnected")
     return "\n".join(lines) + "\n"
 
 
@@ -98,6 +102,7 @@ def _info(node: Any, words: Words) -> str:
         f"cluster_known_nodes:{len(_members(facts))}\r\ncluster_size:1\r\n"
         f"cluster_current_epoch:{facts.get('term', 0)}\r\n"
         f"cluster_my_epoch:{facts.get('term', 0)}\r\n"
+        f"cluster_my_role:{facts.get('role', '')}\r\n"
     )
 
 

@@ -77,6 +77,11 @@ def is_leader(facts: Facts) -> bool:
     return facts.get("role") == "leader"
 
 
+def is_removed(facts: Facts) -> bool:
+    """Whether the node is out of the cluster for good."""
+    return facts.get("role") == "removed"
+
+
 def _server(node: Any, facts: Facts) -> list[tuple[str, Any]]:
     uptime = int(facts.get("uptime_seconds", 0))
     return [
@@ -205,7 +210,8 @@ def do_role(node: Any, words: Words) -> list[Any]:
     index = int(facts.get("index", 0))
     if not is_leader(facts):
         host, port = split_addr(facts.get("leader_addr", ""))
-        return ["slave", host, port, "connected" if facts.get("leader_nid") else "connect", index]
+        link = "connected" if facts.get("leader_nid") else "connect"
+        return ["slave", host, port, "removed" if is_removed(facts) else link, index]
     replicas = []
     for member in facts.get("members", []):
         if member["nid"] != facts.get("nid"):
