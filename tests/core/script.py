@@ -13,6 +13,7 @@ that begin with ">" are steps, and everything else is what the nodes did, which 
     deliver [N->M|KIND|once]  hand over what is on the wire and all that comes of it; of one link
                               or of one kind, or what is there now: without what comes of it
     drop [N->M|KIND]          lose what is on the wire
+    keep KIND|nothing         messages of this kind stay on the wire until further notice
     cut N | cut N->M, heal    what is sent there is lost from now on
     elect N                   the others do not hear their leader for 10 ticks, N's timer ends, and
                               everything is delivered: not shown; then the state of all
@@ -21,7 +22,7 @@ that begin with ">" are steps, and everything else is what the nodes did, which 
     propose N WORD ...        propose a batch each
     change N OP M             a membership change on leader N: add, remove, promote, demote, rejoin
     join M                    start M on an empty disk (again: its next life)
-    read N NUMBER ...         ask N for read indexes in one turn
+    read N NUMBER ... [lease] ask N for read indexes in one turn; a lease will do
     transfer N M              leader N hands over
     hold N, disk N, release N the disk waits; finishes one job; works on
     crash N, restart N
@@ -156,6 +157,9 @@ class Player:
         once = word == "once"
         self.stage.deliver(_fits("" if once else word), follow=not once)
 
+    def do_keep(self, word: str) -> None:
+        self.stage.kept = None if word == "nothing" else MessageKind[word]
+
     def do_drop(self, word: str = "") -> None:
         fits = _fits(word)
         self.stage.wire = [message for message in self.stage.wire if not fits(message)]
@@ -198,9 +202,10 @@ class Player:
 
     def do_read(self, nid: str, *numbers: str) -> None:
         actor = self._actor(nid)
-        for number in numbers:
+        by_lease = numbers[-1] == "lease"
+        for number in numbers[:-1] if by_lease else numbers:
             self.stage.invariants.read_asked(actor.incarnation, int(number))
-            actor.raft.read(int(number))
+            actor.raft.read(int(number), by_lease)
         actor.turn()
 
     def do_transfer(self, nid: str, other: str) -> None:

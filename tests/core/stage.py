@@ -25,7 +25,7 @@ from tests.core.invariants import Invariants
 TICK_MS = 10
 DELIVERIES_MAX = 2000
 OLD_BYTES = 160  # of entries in logs at the start: one fills a message
-CONFIG = Config("", 0, 2, 10, 20, 250, 4, 1000, TICK_MS)
+CONFIG = Config("", 0, 2, 10, 20, 250, 4, 1000, TICK_MS, uncommitted_bytes_max=700)
 Voice = Callable[[str], None]
 
 
@@ -90,6 +90,7 @@ def said_log(raft: Raft) -> str:
     return " ".join(words) or "-"
 
 
+TRANSFER = (MessageKind.HEARTBEAT, MessageKind.TIMEOUT_NOW, MessageKind.VOTE)
 _LAST = "{kind} t{term} last {index}@{log_term}"
 _YES_NO = "{kind} t{term} {yes}"
 _SAID = {
@@ -129,6 +130,9 @@ def said_message(message: Message) -> str:
         text += " sent by the leader"
     if kind == MessageKind.HEARTBEAT and not flag:
         text += " (no answer wanted)"
+    given_up = message.index if kind == MessageKind.HEARTBEAT else message.context
+    if given_up and kind in TRANSFER:
+        text += f" (transfers given up: {given_up})"
     if kind == MessageKind.READ and flag:
         text += " by lease"
     return text
@@ -163,6 +167,7 @@ class Actor:
             self.timeout,
             disk.snapshot_time_ms,
         )
+        self.raft.steady_ms = self.now_ms
         self.is_up = True
         self.published = max(disk.snapshot.index, self.raft.log.commit)
         self.shown = self.look()
@@ -176,14 +181,11 @@ class Actor:
         self.disk.jobs.clear()
 
     def tick(self) -> None:
-        """A tick of this node's clock."""
+        """A tick of this node's clocks."""
         self.now_ms += TICK_MS
-        self.advance()
+        self.raft.steady_ms = self.now_ms
         self.raft.tick(self.now_ms)
         self.turn()
-
-    def advance(self) -> None:
-        """Give the rules the steady clock."""
 
     def say(self, text: str) -> None:
         self.stage.say(f"  {self.nid}: {text}")
@@ -293,6 +295,7 @@ class Stage:
         self.cut: set[tuple[str, str]] = set()
         self.page: list[str] = []
         self.hidden: frozenset[MessageKind] = frozenset()
+        self.kept: MessageKind | None = None
         self._header = ""
 
     # Words
@@ -367,7 +370,6 @@ class Stage:
             copy = read_message(
                 message.wire(), message.sender, message.incarnation, message.to, entries
             )
-        actor.advance()
         actor.raft.step(copy)
         actor.turn()
         if self._header and message.kind not in self.hidden:
@@ -376,14 +378,18 @@ class Stage:
 
     def deliver(self, fits: Callable[[Message], bool], follow: bool) -> None:
         """Hand over what is on the wire and fits, with `follow` also what comes of it."""
+
+        def is_due(message: Message) -> bool:
+            return fits(message) and message.kind != self.kept
+
         if not follow:
-            due = [message for message in self.wire if fits(message)]
-            self.wire = [message for message in self.wire if not fits(message)]
+            due = [message for message in self.wire if is_due(message)]
+            self.wire = [message for message in self.wire if not is_due(message)]
             for message in due:
                 self.hear(message)
             return
         for _ in range(DELIVERIES_MAX):
-            place = next((n for n, m in enumerate(self.wire) if fits(m)), None)
+            place = next((n for n, m in enumerate(self.wire) if is_due(m)), None)
             if place is None:
                 return
             self.hear(self.wire.pop(place))
