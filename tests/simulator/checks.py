@@ -124,7 +124,8 @@ class Checks:
                 rules.election_safety(raft)
             if work.entries:
                 self._leader_appends(raft, work)
-        if work.entries:
+        if work.entries and (raft.role is not Role.LEADER or raft.is_term_durable):
+            # Without its term on disk a sole voter is silent: what it writes may never have been.
             rules.log_matching(work.entries, raft.log.term(work.entries[0].index - 1))
         if work.commit > raft.seen_commit:
             self._committed(raft, work.commit)
@@ -264,14 +265,20 @@ class CheckedDriver(Driver):
 class CheckedWal(Wal):
     """The log, with a memory of what was synced that no crash can reach."""
 
+    is_open = False  # before that it writes what it found once more
+
     @classmethod
     def open(cls, *arguments: Any, **named: Any) -> tuple[Wal, Any]:  # type: ignore[override]
         wal, recovered = super().open(*arguments, **named)
         NOW[-1].opened(wal, recovered)
+        wal.is_open = True  # type: ignore[attr-defined]
         return wal, recovered
 
+    def _memory(self) -> Durable | None:
+        return NOW[-1].durable[self._identity.incarnation] if self.is_open else None
+
     def append(self, state: Any, records: Sequence[bytes]) -> None:
-        mine = NOW[-1].durable.get(self._identity.incarnation)
+        mine = self._memory()
         if mine is None:
             super().append(state, records)
             return
@@ -287,7 +294,7 @@ class CheckedWal(Wal):
         mine.begun = None
 
     def reset(self, index: int, term: int, state: Any) -> None:
-        mine = NOW[-1].durable.get(self._identity.incarnation)
+        mine = self._memory()
         if mine is None:
             super().reset(index, term, state)
             return
@@ -299,7 +306,7 @@ class CheckedWal(Wal):
 
     def sync(self) -> None:
         super().sync()
-        mine = NOW[-1].durable.get(self._identity.incarnation)
+        mine = self._memory()
         if mine is not None:
             mine.sync()
 

@@ -26,7 +26,7 @@ from pyraft_fast.worker.redis_worker import RedisWorker
 from pyraft_fast.worker.store import Store
 from pyraft_fast.worker.worker import MergedWorker
 from tests.simulator.disk import Disk, Trap
-from tests.simulator.loop import Clock, Process
+from tests.simulator.loop import Process
 
 if TYPE_CHECKING:
     from tests.simulator.run import Simulation
