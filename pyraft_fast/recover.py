@@ -152,8 +152,8 @@ def _warnings(survivor: Survivor) -> list[str]:
     ]
     if survivor.doubtful:
         lines += [
-            f"- {survivor.doubtful} entries ({survivor.doubtful_commands} commands) behind index "
-            f"{survivor.commit} are not known to be committed.",
+            f"- Behind index {survivor.commit}, entries not known to be committed: "
+            f"{survivor.doubtful}; commands in them: {survivor.doubtful_commands}.",
             "  They will be taken as committed, since a majority may have acknowledged them; so",
             "  writes that were answered with UNCERTAIN, or not at all, may show.",
         ]

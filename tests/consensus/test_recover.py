@@ -353,7 +353,7 @@ def test_the_report_is_loud(tmp_path: Path) -> None:
         "term             3 (of the last entry: 2)",
         "last index       12, written 1970-01-01 00:00:12 UTC",
         "committed        up to index 9",
-        "3 entries (6 commands) behind index 9 are not known to be committed",
+        "Behind index 9, entries not known to be committed: 3; commands in them: 6.",
         "Writes that others acknowledged and this node never received are gone for good",
         "2 at 127.0.0.1:2 (voter)",
         "3 at 127.0.0.1:3 (voter)",
