@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyraft_fast._quorum import commit_index
-from pyraft_fast.core import removal
+from pyraft_fast.core import removal, transfer
 from pyraft_fast.core.log import UNKNOWN
 from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.progress import PROBE, REPLICATE, SNAPSHOT, Progress
@@ -205,6 +205,8 @@ def on_append_reply(raft: Raft, message: Message) -> None:
         peer.move(REPLICATE)
     if is_news and peer.is_voter:
         advance_commit(raft)
+        if raft.transferee == peer.nid:
+            transfer.go(raft)  # it may have caught up with this answer
 
 
 def _on_refusal(raft: Raft, peer: Progress, message: Message) -> None:

@@ -150,3 +150,20 @@ def test_3_10_nothing_written_during_a_transfer_is_lost() -> None:
         assert len(indexes) == 16
         assert cluster.wait_for_leader() is not leader
         assert cluster.invariants.commit > indexes[-1]
+
+
+def test_3_10_the_successor_goes_with_the_answer_that_completes_it() -> None:
+    """Under load something is on its way whenever a transfer begins: no heartbeat is awaited."""
+    raft = lead(raft_of())
+    obey(raft)
+    accept(raft, "2", 1)
+    accept(raft, "3", 1)
+    obey(raft)
+    assert raft.propose(2, b"", 1, 0, 0, 0, 1000)
+    obey(raft)
+    raft.transfer("3")
+    assert not to(obey(raft).send_now, "3", MessageKind.TIMEOUT_NOW)
+    accept(raft, "2", 2)
+    assert not to(obey(raft).send_now, "3", MessageKind.TIMEOUT_NOW)
+    accept(raft, "3", 2)
+    assert to(obey(raft).send_now, "3", MessageKind.TIMEOUT_NOW)
