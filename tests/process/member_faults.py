@@ -13,17 +13,6 @@ from tests.process.faults import start_over
 from tests.process.scene import Scene, by_name
 
 
-def _voters(scene: Scene, count: int) -> None:
-    """Until every node counts so many voters."""
-    eventually(
-        lambda: all(
-            len(node.info()["raft_voters"].split(",")) == count for node in scene.cluster.nodes
-        ),
-        30,
-        lambda: f"{count} voters\n{scene.cluster.tails()}",
-    )
-
-
 def _remove(scene: Scene, node: Node) -> None:
     """Ask until it is done; an answer may be lost, and the leader may change."""
 
@@ -42,7 +31,7 @@ def add_and_remove(scene: Scene) -> None:
     """A node joins, is given leadership or not, and leaves again."""
     count = len(scene.cluster.nodes)
     node = scene.rig.add()
-    _voters(scene, count + 1)
+    scene.voters(count + 1)
     scene.progress()
     if scene.dice.random() < 0.5:
         with scene.leader().client() as client, contextlib.suppress(redis.RedisError):
@@ -50,19 +39,17 @@ def add_and_remove(scene: Scene) -> None:
     scene.progress()
     _remove(scene, node)
     scene.rig.drop(node)
-    _voters(scene, count)
+    scene.voters(count)
     scene.progress()
 
 
 def replace_leader(scene: Scene) -> None:
     """The leader is removed and comes back as a new node."""
-    count = len(scene.cluster.nodes)
     node = scene.leader()
     _remove(scene, node)
     scene.progress()
     assert node.stop() == 0, node.text()
     start_over(scene, node)
-    _voters(scene, count)
 
 
 def restart_all(scene: Scene) -> None:

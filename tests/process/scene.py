@@ -39,6 +39,16 @@ class Scene:
             lambda: f"{writes} more writes\n{self.cluster.tails()}",
         )
 
+    def voters(self, count: int) -> None:
+        """Until every node counts so many voters."""
+        eventually(
+            lambda: all(
+                len(node.info()["raft_voters"].split(",")) == count for node in self.cluster.nodes
+            ),
+            30,
+            lambda: f"{count} voters\n{self.cluster.tails()}",
+        )
+
     def writes_a_second(self) -> float:
         """How many writes are acknowledged a second, over the time of a stall."""
         before, began = self.load.acknowledged, time.monotonic()
