@@ -50,6 +50,7 @@ PEER_FRAME_BYTES_MAX: Final = 96 * MIB
 SNAPSHOT_CHUNK_BYTES: Final = 1 * MIB
 SNAPSHOTS_KEPT: Final = 2  # newest snapshot files of a node that are not deleted
 LEGACY_BYTES_MAX: Final = 256 * MIB  # snapshot text of the original pyraft
+DIGESTS_BYTES_MAX: Final = 60 * KIB  # one note about digests
 MEMBERS_MAX: Final = 32
 TOMBSTONES_MAX: Final = 256
 NID_BYTES_MAX: Final = 128

@@ -62,6 +62,7 @@ class RaftNode:
         election_ms: tuple[int, int] = (300, 600),
         log_max: int | None = None,
         password: str | None = None,
+        digests: str = "sampled",
     ) -> None:
         if peer:
             raise ConfigError("peers are not nodes here; node.get_peers() has them")
@@ -86,6 +87,7 @@ class RaftNode:
             election_ms_max=election_ms[1],
             log_max=log_max,
             password=password,
+            digests=digests,
         )
         self.args: Any = None
         self.store = Store()
@@ -396,6 +398,7 @@ class RaftNode:
             "appendfsync": settings.fsync.replace("never", "no"),
             "requirepass": "" if settings.password is None else "(set)",
             "raft-reads": settings.reads,
+            "raft-digests": settings.digests,
             "raft-log-max": str(settings.log_max or common.CONF_LOG_MAX),
             "raft-heartbeat-ms": str(settings.heartbeat_ms),
             "raft-election-ms": f"{settings.election_ms_min}-{settings.election_ms_max}",

@@ -144,6 +144,12 @@ def add_default_flags(parser: argparse.ArgumentParser) -> None:
         default="always",
         help="'everysec' and 'never' may lose acknowledged writes when machines lose power",
     )
+    own.add_argument(
+        "--digests",
+        choices=["off", "sampled", "all"],
+        default="sampled",
+        help="entries whose effect nodes compare; 'all' also holds answers until a majority agrees",
+    )
     own.add_argument("--heartbeat-ms", type=int, default=50, metavar="MS", help="default: 50")
     own.add_argument(
         "--election-ms",
@@ -229,6 +235,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
         "bind": args.bind,
         "reads": args.reads,
         "fsync": args.fsync,
+        "digests": args.digests,
         "heartbeat_ms": args.heartbeat_ms,
         "election_ms": args.election_ms,
         "log_max": args.log_max,

@@ -47,6 +47,7 @@ class FrameType(IntEnum):
     SNAPSHOT_CHUNK = 9
     REQUEST = 10
     RESPONSE = 11
+    DIGESTS = 12
 
 
 class Frame(NamedTuple):

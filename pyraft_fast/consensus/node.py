@@ -17,10 +17,11 @@ from typing import Any, Final, Protocol
 from pyraft_fast.consensus import recovery
 from pyraft_fast.consensus.announcing import announce
 from pyraft_fast.consensus.control import Control
+from pyraft_fast.consensus.digests import read_note, send_note
 from pyraft_fast.consensus.diskwork import Call, DiskThread
 from pyraft_fast.consensus.driver import Driver, Parts, Serving
 from pyraft_fast.consensus.driver import now_ms as clock_now_ms
-from pyraft_fast.consensus.frames import Fields, Frame
+from pyraft_fast.consensus.frames import Fields, Frame, FrameType
 from pyraft_fast.consensus.identity import (
     INCARNATION_MAX,
     Hello,
@@ -69,6 +70,10 @@ class Parent(Serving, Protocol):
 
     def log(self, level: int, text: str) -> None:
         """One line for the log."""
+        ...
+
+    def digests(self, nid: str, note: bytes) -> None:
+        """A note from the guard of member `nid`."""
         ...
 
     def fatal(self, error: BaseException) -> None:
@@ -261,6 +266,11 @@ class Node:
             value = status_of(self._driver, self._identity, self._settings.fsync, disk.stats())
             self._parent.done(request_id, value, "", "")
 
+    def digests(self, nid: str, note: bytes) -> None:
+        """A note of the serving side's guard for other members."""
+        if self._driver is not None:
+            send_note(self.links, self._driver.raft.membership, nid, note)
+
     def _answer_later(self, request_id: int, work: Coroutine[Any, Any, None]) -> None:
         if self._driver is None:
             work.close()
@@ -335,7 +345,9 @@ class Node:
 
     def peer_frame(self, caller: Identity, frame: Frame) -> None:
         """A frame from a member."""
-        if self._driver is not None:
+        if frame.type == FrameType.DIGESTS:
+            self._parent.digests(caller.nid, read_note(frame))
+        elif self._driver is not None:
             self._driver.peer_frame(caller, frame)
 
     def link_up(self, nid: str) -> None:

@@ -33,6 +33,7 @@ class Served(Protocol):
     def change(self, request_id: int, op: str, nid: str, addr: str) -> None: ...
     def transfer(self, request_id: int, nid: str) -> None: ...
     def status(self, request_id: int) -> None: ...
+    def digests(self, nid: str, note: bytes) -> None: ...
 
 
 class ParentPipe(asyncio.BufferedProtocol):
@@ -96,6 +97,8 @@ class ParentPipe(asyncio.BufferedProtocol):
             served.applied(message.index)
         elif isinstance(message, pipe.SnapshotTaken):
             served.snapshot_taken(message.path, message.index, message.term)
+        elif isinstance(message, pipe.Digests):
+            served.digests(message.nid, message.note)
         elif isinstance(message, pipe.Shutdown):
             self._on_shutdown()
         else:
@@ -130,6 +133,10 @@ class ParentPipe(asyncio.BufferedProtocol):
     def resend(self) -> None:
         """See driver.Serving."""
         self._send(pipe.Resend())
+
+    def digests(self, nid: str, note: bytes) -> None:
+        """See node.Parent."""
+        self._send(pipe.DigestsFrom(nid, note))
 
     def done(self, request_id: int, value: object, code: str, text: str) -> None:
         """See node.Parent."""

@@ -103,6 +103,14 @@ class Status:
 
 
 @dataclass(slots=True)
+class Digests:
+    """A note for the guard of node `nid`, of all other members if ""; it may be lost."""
+
+    nid: str
+    note: bytes
+
+
+@dataclass(slots=True)
 class Shutdown:
     """Hand over what is led, finish what is being written, end."""
 
@@ -155,6 +163,14 @@ class Done:
 
 
 @dataclass(slots=True)
+class DigestsFrom:
+    """A note from the guard of member `nid`."""
+
+    nid: str
+    note: bytes
+
+
+@dataclass(slots=True)
 class Log:
     """A line for the log of the node, with a level of the logging module."""
 
@@ -171,9 +187,18 @@ class Fatal:
 
 
 ToConsensus: TypeAlias = (
-    Start | Propose | Read | Applied | SnapshotTaken | Change | Transfer | Status | Shutdown
+    Start
+    | Propose
+    | Read
+    | Applied
+    | SnapshotTaken
+    | Change
+    | Transfer
+    | Status
+    | Digests
+    | Shutdown
 )
-ToServing: TypeAlias = Ready | Role | Resend | Done | Log | Fatal
+ToServing: TypeAlias = Ready | Role | Resend | Done | Log | Fatal | DigestsFrom
 Message: TypeAlias = ToConsensus | ToServing
 
 _PROPOSE: Final = 2
@@ -187,12 +212,14 @@ _TYPES: Final[dict[int, tuple[type[Message], tuple[type, ...]]]] = {
     7: (Transfer, (int, str)),
     8: (Status, (int,)),
     9: (Shutdown, ()),
+    10: (Digests, (str, bytes)),
     33: (Ready, (int, str, int, int, str, int, int)),
     34: (Role, (str, int, str, str, bool)),
     35: (Resend, ()),
     36: (Done, (int, object, str, str)),
     37: (Log, (int, str)),
     38: (Fatal, (int, str)),
+    39: (DigestsFrom, (str, bytes)),
 }
 _NUMBERS: Final[dict[type, int]] = {kind: number for number, (kind, _) in _TYPES.items()}
 

@@ -22,6 +22,7 @@ from pyraft_fast.serving.propose import Proposer
 from pyraft_fast.serving.reads import ReadGate
 from pyraft_fast.serving.rows import Row, Rows
 from pyraft_fast.serving.sessions import FRESH, GAP, Sessions
+from pyraft_fast.serving.track import OFF, NotedRow, Track
 from pyraft_fast.storage.snapshot import Meta, read_items, read_meta
 from pyraft_fast.worker.dice import Dice
 
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 POSITION_BITS: Final = 20  # of a dice seed: the command's place in its entry
 RIDING: Final = 1 << (POSITION_BITS - 1)  # in the place of a read that rides: no command's place
 ITEMS_PER_SLICE: Final = 512  # of a snapshot, between looks at the clock
+NO_ROWS: Final[dict[str, Row | NotedRow]] = {}
 
 
 class NodeFailure(RaftException):
@@ -50,6 +52,7 @@ class Applier:
         gate: ReadGate,
         dirty: list[Origin],
         membership_changed: Callable[[], None],
+        track: Track | None = None,
     ) -> None:
         self._host = host
         self._rows = rows
@@ -57,6 +60,8 @@ class Applier:
         self._gate = gate
         self._dirty = dirty
         self._membership_changed = membership_changed
+        self._track = Track(OFF, host.store) if track is None else track
+        self._noting = False  # the entry being applied is digested
         self.sessions = Sessions()
         self.incarnation = 0
         self.index = 0
@@ -114,11 +119,22 @@ class Applier:
     def _advance(self, head: Any) -> None:
         """Move to the next entry and its time."""
         check(head.index == self.index + 1, "no gap in the log", self.index, head.index)
+        self._digest(head.index)
         with self._host.data_lock:
             self._host.store.begin(head.time_ms)
         self._moved(head)
 
+    def _digest(self, index: int) -> None:
+        """An entry is about to apply: digest it if its turn has come."""
+        self._noting = self._track.wants(index)
+        if self._noting:
+            self._track.begin()
+
     def _moved(self, head: Any) -> None:
+        if self._noting:
+            self._noting = False
+            self._track.end(head.index)
+        self._track.index = head.index
         self.index = head.index
         self.term = head.term
         self.time_ms = head.time_ms
@@ -138,6 +154,7 @@ class Applier:
         ops = self._proposer.applied(head.batch) if own else None
         self.index = head.index  # dice are seeded from it
         commands = _entry.decode_record(record) if head.count else []
+        self._digest(head.index)
         self.applying = True
         try:
             with self._host.data_lock:
@@ -152,7 +169,7 @@ class Applier:
         self.commands_total += len(commands)
         self._moved(head)
 
-    def _row(self, offset: int, words: Any) -> Row:
+    def _row(self, offset: int, words: Any) -> Row | NotedRow:
         """The handler for a command of the log; a node without it cannot keep up."""
         row = self._rows.find_at(offset, words[0])
         if row is None:
@@ -161,11 +178,11 @@ class Applier:
                 f"no handler {str(words[0]).lower()!r}{where} for entry {self.index} of the log: "
                 "every node must have the same handlers; add it and start this node again"
             )
-        return row
+        return self._track.noted(row) if self._noting else row
 
     def _run(self, commands: list[Any]) -> None:
         """Execute commands nobody waits for here."""
-        node, known = self._host, self._rows.logged
+        node, known = self._host, NO_ROWS if self._noting else self._rows.logged
         for position, (offset, words) in enumerate(commands):
             self.position = position
             row = (known.get(words[0]) if offset == 0 else None) or self._row(offset, words)
@@ -180,7 +197,9 @@ class Applier:
 
     def _run_and_answer(self, commands: list[Any], ops: list[Any]) -> None:
         """Execute commands and the reads between them, and answer their origins."""
-        node, known, dirty = self._host, self._rows.logged, self._dirty
+        node, dirty = self._host, self._dirty
+        known = NO_ROWS if self._noting else self._rows.logged
+        row: Row | NotedRow
         position = 0
         for op in ops:
             if op.__class__ is Ride:
@@ -249,6 +268,7 @@ class Applier:
         self.position = 0
         self.commands = 0
         self.sessions.replace(meta.sessions)
+        self._track.replace(meta.index, meta.digests)
         self._take_membership(meta.membership)
         start = self._proposer.start
         self._proposer.covered(self.sessions.last(self.incarnation, start) if start else 0)
@@ -267,4 +287,5 @@ class Applier:
             membership=self.membership,
             sessions=self.sessions.copy(),
             keys=len(store.data),
+            digests=self._track.saved(),
         )

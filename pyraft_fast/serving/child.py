@@ -86,6 +86,11 @@ class ConsensusChild:
         kind: Any = {"change": pipe.Change, "transfer": pipe.Transfer, "status": pipe.Status}
         self._send(kind[request.name](request_id, *request.fields))
 
+    def digests(self, nid: str, note: bytes) -> None:
+        """Pass a note on to the guards of other nodes; lost when the process takes nothing."""
+        if len(self._backlog) < BACKLOG_PARTS_MAX:
+            self._send(pipe.Digests(nid, note))
+
     def shutdown(self) -> None:
         """Hand over what it leads, and end."""
         self._send(pipe.Shutdown())
@@ -167,6 +172,8 @@ class ConsensusChild:
             events.done(message.request_id, message.value, message.error_code, message.error_text)
         elif isinstance(message, pipe.Resend):
             events.resend()
+        elif isinstance(message, pipe.DigestsFrom):
+            events.digests(message.nid, message.note)
         elif isinstance(message, pipe.Log):
             events.log(message.level, message.text)
         elif isinstance(message, pipe.Fatal):

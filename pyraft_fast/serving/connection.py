@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pyraft_fast._resp import Parser, encode_into
-from pyraft_fast.errors import ProtocolError
+from pyraft_fast.errors import ProtocolError, RaftException
 from pyraft_fast.limits import (
     COMMAND_BYTES_MAX,
     OUTPUT_BYTES_MAX,
@@ -38,7 +38,7 @@ class Connection(Origin, asyncio.BufferedProtocol):
 
     __slots__ = (
         "answered", "authenticated", "blocked", "born", "closing", "desk", "full", "held", "id",
-        "last_command", "late", "lib_name", "lib_ver", "mute", "name", "parser", "peer",
+        "last_command", "late", "lib_name", "lib_ver", "mute", "name", "owed", "parser", "peer",
         "proto", "reading", "seen", "transport", "unanswered", "writing_paused",
     )  # fmt: skip
 
@@ -59,6 +59,7 @@ class Connection(Origin, asyncio.BufferedProtocol):
         self.closing = False
         self.reading = True
         self.writing_paused = False
+        self.owed = 0  # pieces of output on hold, see `holding`
         self.authenticated = desk.password is None
         self.id = 0
         self.peer = self.name = self.lib_name = self.lib_ver = self.last_command = ""
@@ -259,15 +260,34 @@ class Connection(Origin, asyncio.BufferedProtocol):
         if out:
             self.out = bytearray()
             self.desk.stats.bytes_out += len(out)
-            transport.write(out)
-            if self.writing_paused and transport.get_write_buffer_size() > OUTPUT_BYTES_MAX:
-                self._cut()
-                return
+            holder = self.desk.holder
+            if holder is not None and holder.hold(self, out, len(out)):
+                self.owed += 1
+            else:
+                transport.write(out)
+                if self.writing_paused and transport.get_write_buffer_size() > OUTPUT_BYTES_MAX:
+                    self._cut()
+                    return
         if self.closing:
-            if not self.waiting:
+            if not (self.waiting or self.owed):
                 transport.close()
         else:
             self._gauge()
+
+    def release(self, answer: bytearray) -> None:
+        """Of `holding.Receiver`: write what was on hold."""
+        self.owed -= 1
+        if self.transport is not None:
+            self.transport.write(answer)
+            self.flush()
+
+    def lapse(self, error: RaftException) -> None:
+        """Of `holding.Receiver`: close at once; a client must take that for UNCERTAIN."""
+        self.out = bytearray()
+        self.closing = True
+        if self.transport is not None:
+            self.transport.abort()
+            self.transport = None  # what else is answered goes nowhere
 
     def close(self) -> None:
         """Take no more commands; the answers that are still due are written first."""

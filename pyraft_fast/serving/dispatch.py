@@ -17,11 +17,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pyraft_fast.common import Future
-from pyraft_fast.errors import CommandError, Loading, NoAuth, RaftException
+from pyraft_fast.errors import CommandError, Loading, NoAuth, RaftException, Uncertain
 from pyraft_fast.limits import CLIENTS_MAX, OUTPUT_BYTES_PAUSE
 from pyraft_fast.serving import removal
 from pyraft_fast.serving.connection import Connection
 from pyraft_fast.serving.connection_commands import BEFORE_AUTH
+from pyraft_fast.serving.holding import Holder
 from pyraft_fast.serving.host import Host
 from pyraft_fast.serving.origin import Origin
 from pyraft_fast.serving.propose import Proposer
@@ -106,7 +107,18 @@ class Call(Origin):
             self.desk.run_reads(self)
         if self.value is not NO_ANSWER:
             value, self.value = self.value, NO_ANSWER
-            self.finish(value)
+            holder = None if self.desk is None else self.desk.holder
+            if holder is None or not holder.hold(self, value):
+                self.finish(value)
+
+    def release(self, answer: Any) -> None:
+        """Of `holding.Receiver`."""
+        self.finish(answer)
+
+    def lapse(self, error: RaftException) -> None:
+        """Of `holding.Receiver`; also for an answer that was not yet given."""
+        self.value = NO_ANSWER
+        self.finish(error)
 
 
 class Desk:
@@ -134,6 +146,7 @@ class Desk:
         self.clients: dict[int, Connection] = {}
         self.starved: dict[Connection, None] = {}  # stopped reading because the proposer is full
         self.stats = Stats()
+        self.holder: Holder | None = None  # keeps answers back until they are known to be right
         self.loading = False
         self.closed: RaftException | None = None  # why no command can be carried out any more
         self.postponed: list[Origin] = []  # their reads may run when the data is complete
@@ -174,6 +187,15 @@ class Desk:
                 self.dirty.append(connection)
         if starved:
             self.flush_soon()
+
+    def halt(self) -> None:
+        """The data are wrong: nothing that came from them may leave any more."""
+        self.loading = True
+        if self.holder is not None:
+            self.holder.drop()
+        error = Uncertain("the node stops, since its data are not the majority's")
+        for origin in [*self.dirty, *self.clients.values()]:
+            origin.lapse(error)
 
     def take_role(self, role: str, drain: Callable[[], None]) -> None:
         """The node's part in the cluster is `role` now; `drain` applies what came before that."""

@@ -108,5 +108,6 @@ def gather(host: Host, settings: Settings, service: Service | None) -> dict[str,
         consensus_restarts=service.restarts.total,
         **{f"reads_{level}": count for level, count in service.gate.reads.items()},
         pending_batches=service.proposer.pending_batches,
+        **service.guard.facts(),
     )
     return found

@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyraft_fast.errors import RaftException
     from pyraft_fast.serving.reads import Level, ReadGroup
     from pyraft_fast.serving.rows import Row
 
@@ -38,6 +39,10 @@ class Origin:
 
     def settle(self) -> None:
         """End of a turn in which answers came: write them out, go on with what was held."""
+        raise NotImplementedError
+
+    def lapse(self, error: RaftException) -> None:
+        """What was answered and has not left yet must never leave; `error` says why."""
         raise NotImplementedError
 
     def crowded(self) -> bool:

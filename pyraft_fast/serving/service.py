@@ -26,6 +26,7 @@ from pyraft_fast.serving.callbacks import Callbacks
 from pyraft_fast.serving.connection import Connection
 from pyraft_fast.serving.dispatch import Call, Desk
 from pyraft_fast.serving.expiry import Expiry
+from pyraft_fast.serving.guard import Guard, Means
 from pyraft_fast.serving.host import Host, say
 from pyraft_fast.serving.origin import Origin
 from pyraft_fast.serving.propose import SWEEP_SECONDS, Proposer
@@ -65,7 +66,7 @@ class Service:
         self._spawn = spawn
         self.dirty: list[Origin] = []
         self.rows = Rows(host)
-        self.proposer = Proposer(loop, self, self.dirty, self._resume, self._arm)
+        self.proposer = Proposer(loop, self, self.dirty, lambda: self.desk.resume(), self._arm)
         self.gate = ReadGate(loop, self, self.dirty, settings.reads, self._arm)
         self.desk = Desk(
             host,
@@ -74,12 +75,16 @@ class Service:
             self.gate,
             self.dirty,
             settings.password,
-            self._call_soon,
+            loop.call_soon_threadsafe,
             self._settle_soon,
         )
+        means = Means(lambda: self.consensus, self.desk.halt, self.fail, self._arm)
+        self.guard = Guard(host, settings.digests, loop, means)
+        self.desk.holder = self.guard.holder
         self.applier = Applier(
-            host, self.rows, self.proposer, self.gate, self.dirty, self._membership
-        )
+            host, self.rows, self.proposer, self.gate, self.dirty, self._membership,
+            self.guard.track,
+        )  # fmt: skip
         self.expiry = Expiry(loop, host.store, self.proposer)
         self.writer = SnapshotWriter(loop, settings.folder, settings.nid, self._snapshot_taken)
         self.requests = Requests(loop, self._arm)
@@ -119,7 +124,7 @@ class Service:
         events = Events(
             self._ready, self._role, self._resend, self.requests.done,
             partial(say, self.host), lambda status, text: self.fail(text, status),
-            self.drain, self._ended,
+            self.drain, self._ended, self.guard.heard,
         )  # fmt: skip
         try:
             self.consensus = self._spawn(self.loop, events)
@@ -214,8 +219,9 @@ class Service:
         consensus, self.consensus = self.consensus, None
         if consensus is None:
             return
-        if self._fatal is None:
+        if self._fatal is None and not self.guard.halted:
             self._drain_rest(consensus)
+            self.guard.turn()
         self._taken.clear()
         consensus.kill()
         consensus.close()
@@ -241,7 +247,7 @@ class Service:
 
     def drain(self) -> None:
         """Take and apply records for at most a time slice, then answer."""
-        if self._loading is not None or self._fatal is not None:
+        if self._loading is not None or self._fatal is not None or self.guard.halted:
             return  # a snapshot that is being loaded ends with another drain
         until = time.monotonic() + SLICE_SECONDS
         try:
@@ -251,6 +257,8 @@ class Service:
                     break
         except Exception as error:
             self._apply_failed(error)
+        if not self.guard.turn():  # before any answer leaves
+            return
         if self._said.role != self.role.role:
             self._show_role()
         self.settle()
@@ -269,7 +277,7 @@ class Service:
             applier.record(taken.popleft())
             if applier.snapshot_wanted is not None:
                 path, applier.snapshot_wanted = applier.snapshot_wanted[0], None
-                self._load(path, self._loaded_again)
+                self._load(path, self._drain_soon)
                 if self._loading is not None:
                     return False
         consensus.release()
@@ -319,12 +327,6 @@ class Service:
         self._settling = False
         self.settle()
 
-    def _resume(self) -> None:
-        self.desk.resume()
-
-    def _call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
-        self.loop.call_soon_threadsafe(function, *arguments)
-
     # Snapshots
 
     def _log_max(self) -> int:
@@ -356,9 +358,6 @@ class Service:
         self.snapshot_index = max(self.snapshot_index, self.applier.index)
         then()
 
-    def _loaded_again(self) -> None:
-        self._drain_soon()
-
     def _write_snapshot(self) -> None:
         self.applier.commands = 0
         self.writer.start(self.applier.meta(self.cluster), self.host.store.dump_items)
@@ -386,6 +385,7 @@ class Service:
         self.callbacks.tell("on_snapshot")
 
     def _membership(self) -> None:
+        self.guard.members(self.applier.members)
         self.callbacks.tell("on_membership")
 
     # Requests of this process
@@ -417,6 +417,7 @@ class Service:
             future = Future(("status",))
             future.add_done_callback(self._status_came)
             self.ask(future, Request("status"))
+        self.guard.tick()
         self.desk.stats.second_passed(self.loop.time())
         self.loop.call_later(STATUS_SECONDS, self.refresh_status)
 
@@ -438,7 +439,8 @@ class Service:
         self.gate.sweep(now)
         self.requests.sweep(now)
         self.settle()
-        if not (self.proposer.idle and self.gate.idle and self.requests.idle):
+        held = self.guard.sweep(now)
+        if held or not (self.proposer.idle and self.gate.idle and self.requests.idle):
             self._arm()
 
     # Stopping

@@ -13,6 +13,7 @@ from typing import Any
 from pyraft_fast.errors import ConfigError
 from pyraft_fast.limits import RING_BYTES
 from pyraft_fast.read_level import parse_level
+from pyraft_fast.serving.track import check_mode
 
 FSYNC_MODES = ("always", "everysec", "never")
 
@@ -43,10 +44,12 @@ class Settings:
     password: str | None = None
     ring_bytes: int = RING_BYTES
     load: str = ""
+    digests: str = "sampled"
 
     def __post_init__(self) -> None:
         """Raises ConfigError for what the serving side cannot use."""
         self.reads = str(parse_level(self.reads))
+        check_mode(self.digests)
         if self.log_max is not None and self.log_max < 1:
             raise ConfigError(f"log_max counts commands from 1 on, not {self.log_max}")
 

@@ -50,6 +50,7 @@ class Events:
     fatal: Callable[[int, str], None]
     records: Callable[[], None]
     ended: Callable[[str], None]  # the process is gone; the text says how
+    digests: Callable[[str, bytes], None] = lambda nid, note: None  # from the guard of that node
 
 
 @dataclass(slots=True)
@@ -81,6 +82,9 @@ class Consensus(Protocol):
 
     def request(self, request_id: int, request: Request) -> None:
         """Ask for a membership change, a transfer or the status."""
+
+    def digests(self, nid: str, note: bytes) -> None:
+        """Pass a note on to the guard of node `nid`, of all other nodes if ""; may be lost."""
 
     def shutdown(self) -> None:
         """Hand over what it leads, and end."""

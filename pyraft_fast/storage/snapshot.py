@@ -54,7 +54,8 @@ class Meta(NamedTuple):
     """What a snapshot says about itself before its items.
 
     `membership` is `Membership.encode()`; `sessions` maps a node's incarnation to (start, last
-    batch applied); `time_ms` is the cluster clock; `keys` how many items the writer announced.
+    batch applied); `time_ms` is the cluster clock; `keys` how many items the writer announced;
+    `digests` the running sums of the divergence guard (none in older files, and without guard).
     """
 
     cluster: int
@@ -64,6 +65,7 @@ class Meta(NamedTuple):
     membership: bytes
     sessions: dict[int, tuple[int, int]]
     keys: int
+    digests: tuple[int, ...] = ()
 
 
 class Item(NamedTuple):
@@ -445,6 +447,7 @@ def _decode_meta(path: str, record: bytes) -> Meta:
             raise StorageError(f"its format {values['version']} is not known to this program")
         sessions = {origin: (start, batch) for origin, start, batch in values["sessions"]}
         values["sessions"] = sessions
+        values["digests"] = tuple(int(word) for word in values.get("digests", ()))
         return Meta(**{name: values[name] for name in Meta._fields})
     except (StorageError, ProtocolError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, 0, f"its head cannot be understood ({error})") from error

@@ -14,6 +14,8 @@ The facts come as one dict from `node.info_facts()`; a missing one shows its neu
   a leader match, lag
 - reads_linearizable, reads_lease, reads_max-age, reads_local (int): reads that were let through at
   that level; one with an age that needed a round counts as linearizable
+- digests (mode), digests_count (entries), digests_agreed, digests_agreed_by_all (indexes up to
+  which a majority or all voters are known to have the same data), digests_differing: list of ids
 - wal: dict of plain values, shown as wal_<name>
 - callbacks_failed, handlers_failed (int)
 """
@@ -48,6 +50,10 @@ _RAFT_LINES: Final = {
     "pending_batches": "pending_batches",
     "consensus_pid": "consensus_pid",
     "consensus_restarts": "consensus_restarts",
+    "digests": "digests",
+    "digests_count": "digests_count",
+    "digests_agreed": "digests_agreed",
+    "digests_agreed_by_all": "digests_agreed_by_all",
 }
 REDIS_VERSION: Final = "7.0.15"  # whose commands, errors and reply shapes ours are held against
 Facts = Mapping[str, Any]
@@ -172,7 +178,7 @@ def _replication(node: Any, facts: Facts) -> list[tuple[str, Any]]:
 
 def _raft(node: Any, facts: Facts) -> list[tuple[str, Any]]:
     lines = [(f"raft_{shown}", facts.get(name, "")) for shown, name in _RAFT_LINES.items()]
-    for name in ("voters", "learners"):
+    for name in ("voters", "learners", "digests_differing"):
         lines.append((f"raft_{name}", ",".join(facts.get(name, []))))
     others = [member for member in facts.get("members", []) if member["nid"] != facts.get("nid")]
     for at, member in enumerate(others):

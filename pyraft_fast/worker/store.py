@@ -42,9 +42,8 @@ class Store:
 
     def __init__(self) -> None:
         self.notes = _digest.Notes()
-        self.data: dict[str, Any] = _digest.Keyspace(self.notes)
-        # key -> epoch milliseconds of the cluster's clock
-        self.deadlines: dict[str, int] = _digest.Keyspace(self.notes)
+        self.data = _digest.Keyspace(self.notes)
+        self.deadlines = _digest.Keyspace(self.notes)  # key -> ms of the cluster's clock
         self.removed = 0  # keys that were removed because they were due
         self.now_ms = 0
         self.version = 0  # grows with every entry; says whether anything may have changed
@@ -203,7 +202,7 @@ class TtlView(MutableMapping[str, float]):
         self._store = store
 
     def __getitem__(self, key: str) -> float:
-        return self._store.deadlines[key] / 1000
+        return float(self._store.deadlines[key] / 1000)
 
     def __setitem__(self, key: str, ts: float) -> None:
         self._store.set_ttl(key, ts)

@@ -41,6 +41,7 @@ class FakeLog:
         self.reads: list[int] = []
         self.by_lease: list[bool] = []  # of each of these reads
         self.requests: list[Request] = []
+        self.notes: list[tuple[str, bytes]] = []  # that guards sent
         self.snapshots: list[tuple[str, int, int]] = []
         self.consensus: FakeConsensus | None = None
         self.spawned = 0
@@ -164,6 +165,9 @@ class FakeConsensus:
         refused = request.fields[0] == "refuse"
         code, text = ("ERR", "one change at a time") if refused else ("", "")
         self.loop.call_soon(self.events.done, request_id, None if refused else True, code, text)
+
+    def digests(self, nid: str, note: bytes) -> None:
+        self.log.notes.append((nid, note))
 
     def shutdown(self) -> None:
         self.loop.call_soon(self.die, "ended in order")
