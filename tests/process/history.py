@@ -193,7 +193,10 @@ class Client(threading.Thread):
 
 
 class Load:
-    """Some clients at once; use with `with`, which ends them."""
+    """Some clients at once; use with `with`, which ends them.
+
+    Each draws among `answer_seconds` how long it waits for an answer.
+    """
 
     def __init__(
         self,
@@ -202,7 +205,7 @@ class Load:
         dice: random.Random,
         clients: int = 6,
         keys: int = 3,
-        answer_seconds: float = 1.5,
+        answer_seconds: Sequence[float] = (1.5,),
     ) -> None:
         self.keys = keys_of(name, keys)
         self.clients = [
@@ -211,7 +214,7 @@ class Load:
                 nodes,
                 self.keys,
                 dice.random(),
-                answer_seconds,
+                answer_seconds[dice.randrange(len(answer_seconds))],
                 nodes[number] if number < len(nodes) else None,
             )
             for number in range(clients)

@@ -62,8 +62,7 @@ def table(rows: dict[str, Row]) -> str:
             for kind, row in sorted(rows.items())
         ),
         "silence: longest time without an acknowledged write, in rounds with that fault alone",
-        "slowest: longest wait for an answer, there; clients hang up after 1.5 s, or 8 s where",
-        "         every command must be answered",
+        "slowest: longest wait for an answer, there; clients hang up after 1.5 s or 8 s",
     ]
     return "\n".join(lines)
 
