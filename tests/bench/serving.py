@@ -1,6 +1,6 @@
 """What one command costs the serving loop, without sockets, disk or network.
 
-    python -m tests.bench.serving [commands]
+    python -m tests.bench.serving [commands] [--digests off|sampled|all]
 
 Connections are fed bytes and their output is thrown away; consensus answers in the same loop.
 So the figures hold parsing, dispatch, batch encoding and decoding, the handler and the reply.
@@ -95,9 +95,10 @@ async def bench(service: Service, total: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("commands", nargs="?", type=int, default=200_000)
-    total = parser.parse_args().commands
+    parser.add_argument("--digests", default="sampled")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        node = FakeNode(Path(folder))
+        node = FakeNode(Path(folder), digests=options.digests)
         loop = new_loop()
 
         def spawn(loop: asyncio.AbstractEventLoop, events: Any) -> FakeConsensus:
@@ -108,7 +109,7 @@ def main() -> None:
         asyncio.set_event_loop(loop)
         service._start_consensus()
         loop.run_until_complete(asyncio.sleep(0.05))
-        loop.run_until_complete(bench(service, total))
+        loop.run_until_complete(bench(service, options.commands))
         loop.close()
 
 
