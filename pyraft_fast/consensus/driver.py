@@ -318,7 +318,7 @@ class Driver:
         )
 
     def _follow(self) -> None:
-        """Keep links to all members and to members this node does not know of yet."""
+        """Keep links to all members, and to callers that this node does not know as such yet."""
         me = self._host.identity
         membership, certain = self.raft.membership, self.raft.committed_membership
         self._followed = (membership, certain)
@@ -327,7 +327,11 @@ class Driver:
         for nid, caller in self._server.callers().items():
             if caller.incarnation in certain.removed:
                 self._server.drop(nid)
-            elif nid not in targets:
+                continue
+            known = targets.get(nid)
+            is_same = known is not None and known.incarnation == caller.incarnation
+            if not is_same and caller.incarnation not in membership.removed:
+                # A newcomer, or set up anew behind this log's end; it may even lead by now.
                 targets[nid] = Target(nid, caller.addr, caller.incarnation)
         targets.pop(me.nid, None)
         self._links.follow(targets.values())

@@ -120,6 +120,7 @@ class Clients:
             self._over(pending, Outcome.UNKNOWN, None)
         elif isinstance(value, RaftException):
             require(value.code in FAILURES, "an error a client may see", pending.kind, value)
+            self.simulation.say(pending.machine.nid, "refuses: %s", value)
             self._over(pending, Outcome.FAILED, None)
         else:
             self._over(pending, Outcome.OK, value)

@@ -46,6 +46,7 @@ FAULTS = {
     "stopped in order": 2,
 }
 MACHINES_MAX = 7
+CHANGE_SECONDS = 5.0  # after which a change that was asked for happens no more
 
 
 class Nemesis:
@@ -58,6 +59,7 @@ class Nemesis:
         self.until = 0.0
         self.is_over = False
         self.cuts: dict[tuple[str, str], int] = {}
+        self.shrinks: list[float] = []  # until when a voter may yet go that was asked to
         self.forgetful: Machine | None = None  # whose promises are lost
 
     def begin(self, seconds: float) -> None:
@@ -254,7 +256,7 @@ class Nemesis:
             return
         if machine.is_rotten and machine.fatal:
             self._say("the operator empties the folder of %s", machine.nid)
-            self._empty(machine)
+            self.empty(machine)
             return
         machine.start()
 
@@ -329,7 +331,23 @@ class Nemesis:
         member = raft.membership.get(machine.nid)
         if member is None or machine is leader:
             return False
-        return not member.is_voter or len(raft.membership.voters) >= 3
+        return not member.is_voter or self._voters_left() >= 3
+
+    def _voters_left(self) -> int:
+        """How many voters there are at least, when all that was asked has come to pass."""
+        leader = self.simulation.leader()
+        if leader is None:
+            return 0
+        self.shrinks = [time for time in self.shrinks if time > self.world.now]
+        outs = sum(machine.wants_out for machine in self._machines())
+        return len(leader.raft.membership.voters) - len(self.shrinks) - outs
+
+    def _may_shrink(self) -> bool:
+        """Would the voters that remember be a majority with one voter less, too?"""
+        if self.forgetful is not None and self._voters_left() < 4:
+            return False
+        self.shrinks.append(self.world.now + CHANGE_SECONDS)
+        return True
 
     def _bit_rot(self) -> bool:
         machine = self.random.choice(self._machines())
@@ -351,10 +369,10 @@ class Nemesis:
             return False
         if machine.is_up:
             machine.kill()
-        self._empty(machine)
+        self.empty(machine)
         return True
 
-    def _empty(self, machine: Machine) -> None:
+    def empty(self, machine: Machine) -> None:
         machine.say("its folder is emptied")
         self.forgetful = machine
         machine.is_rotten = False
@@ -397,11 +415,16 @@ class Nemesis:
         machine = self._running()
         if machine is None or machine.serving is None:
             return False
+        self.ask(machine, name, *fields)
+        return True
+
+    def ask(self, machine: Machine, name: str, *fields: Any) -> None:
+        """A request of the operator to one node."""
+        assert machine.serving is not None
         machine.say("is asked: %s %s", name, fields)
         future = Future((name, *fields))
         future.add_done_callback(lambda done: machine.say("answers %s: %r", name, done.value))
         machine.serving.soon(machine.service.ask, future, Request(name, fields))
-        return True
 
     def _transfer(self) -> bool:
         targets = ["", *(m.nid for m in self._machines())]
@@ -430,6 +453,8 @@ class Nemesis:
         machines = self._machines()
         if len(machines) < 2 or any(machine.wants_out for machine in machines):
             return False
+        if not self._may_shrink():
+            return False
         machine = self.random.choice(machines)
         machine.wants_out = True
         return self._ask("change", "remove", machine.nid, "")
@@ -437,6 +462,8 @@ class Nemesis:
     def _demoted(self) -> bool:
         machine = self.random.choice(self._machines())
         op = self.random.choice(["demote", "promote"])
+        if op == "demote" and not self._may_shrink():
+            return False
         return self._ask("change", op, machine.nid, "")
 
     # Afterwards
@@ -481,6 +508,8 @@ class Nemesis:
                 return f"node {machine.nid} is no member"
             if member.role == "learner":
                 return f"node {machine.nid} is still a learner"
+            if machine.service._stopping:
+                return f"node {machine.nid} is about to stop"
             if not machine.service.role.serving:
                 return f"node {machine.nid} does not serve ({machine.service.role})"
         return ""

@@ -43,7 +43,7 @@ class Stream:
         self.protocol: Any = None
         self.other: Stream | None = None
         self.is_closed = False
-        self.is_over = False
+        self.is_over = self.is_breaking = False
         self.last = 0.0  # when the newest delivery arrives at the other end
         self.held: list[tuple[bytes, bool]] = []
 
@@ -182,6 +182,9 @@ class Network:
         other = stream.other
         if stream.is_closed or other is None or stream.process.is_dead:
             return
+        if other.process.is_dead and not stream.is_breaking:
+            stream.is_breaking = True
+            self.break_stream(stream, self.random.uniform(0.001, 1.0))
         way = self.way(stream.host, other.host)
         message = len(data) > TYPE_AT and data[TYPE_AT] == MESSAGE
         rng = self.random

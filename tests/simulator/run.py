@@ -120,7 +120,7 @@ class Simulation:
         self.machines[machine.nid] = machine
         return machine
 
-    def _found(self) -> None:
+    def found(self) -> None:
         """A cluster whose voters have nothing but the founding entry."""
         rng = self.world.random
         for _ in range(self.shape.nodes):
@@ -148,7 +148,7 @@ class Simulation:
         with patches.patched(self):
             checks.NOW.append(self.checks)
             try:
-                self._found()
+                self.found()
                 self.clients.begin(shape.clients, shape.keys, shape.think)
                 self.nemesis.begin(shape.fault_seconds)
                 world.run(shape.fault_seconds)
@@ -214,7 +214,9 @@ class Simulation:
             lambda: not self.clients.pending,
         )
         keys = [key for key, _ in self.clients.keys]
-        for attempt in range(20):
+        attempt = 0
+        while world.now < deadline:
+            attempt += 1
             asked = [
                 self.clients.call(machine, None, "get", key, None)
                 for machine in self.members()
@@ -229,8 +231,9 @@ class Simulation:
                 min(deadline, world.now + 3.0),
                 lambda done=done: all(each.is_over for each in done),
             )
-            if all(each.is_ok for each in done) and done:
+            if done and all(each.is_ok for each in done) and self.nemesis.is_settled():
                 return
+            world.run(world.now + 0.2)
         require(False, "every member serves in time after healing", self.nemesis.why())
 
     def _finish(self) -> None:

@@ -1,0 +1,87 @@
+"""Scenes from seeds that once failed, played without dice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.simulator import checks, patches
+from tests.simulator.machine import Machine
+from tests.simulator.run import Simulation
+from tests.simulator.shape import Options
+
+
+class Scene:
+    """A quiet cluster, whose faults a test chooses."""
+
+    def __init__(self, nodes: int) -> None:
+        self.simulation = Simulation(1, Options(nodes=nodes))
+        self.simulation.shape.skew_ms = 0
+        self.simulation.shape.loss = self.simulation.shape.repeat = 0.0
+        self.simulation.shape.overtake = 0.0
+
+    def __enter__(self) -> Scene:
+        self.patches = patches.patched(self.simulation)
+        self.patches.__enter__()
+        checks.NOW.append(self.simulation.checks)
+        self.simulation.found()
+        self.until(self.simulation.nemesis.is_settled)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for machine in self.simulation.machines.values():
+            machine.discard()
+        checks.NOW.pop()
+        self.patches.__exit__(None, None, None)
+
+    def until(self, done: Callable[[], bool], seconds: float = 10.0) -> None:
+        world = self.simulation.world
+        assert world.run(world.now + seconds, done), self.simulation.nemesis.why()
+
+    def leader(self) -> Machine:
+        found = self.simulation.leader()
+        assert found is not None
+        return found
+
+    def followers(self) -> list[Machine]:
+        return [m for m in self.simulation.machines.values() if m is not self.leader()]
+
+    def cut_off(self, machine: Machine) -> None:
+        for other in self.simulation.machines.values():
+            if other is not machine:
+                self.simulation.network.cut(machine.host_ip, other.host_ip)
+                self.simulation.network.cut(other.host_ip, machine.host_ip)
+
+    def mend(self) -> None:
+        for one, other in list(self.simulation.network.ways):
+            self.simulation.network.mend(one, other)
+
+    def transfer(self, target: Machine) -> None:
+        leader = self.leader()
+        self.simulation.nemesis.ask(leader, "transfer", target.nid)
+        self.until(lambda: self.simulation.leader() is target)
+
+
+def test_a_laggard_answers_a_leader_that_was_set_up_anew_behind_its_back() -> None:
+    """It knows the leader's name with the incarnation of before; the leader refused its links."""
+    with Scene(5) as scene:
+        laggard, lost = scene.followers()[:2]
+        scene.cut_off(laggard)
+        lost.kill()
+        scene.simulation.nemesis.empty(lost)
+        voters = scene.leader().raft.membership.voters
+        assert lost.nid in [member.nid for member in voters]
+
+        def is_back() -> bool:
+            leader = scene.simulation.leader()
+            raft = None if leader is None else leader.raft
+            if raft is None or lost.raft is None:
+                return False
+            member = raft.committed_membership.get(lost.nid)
+            return bool(member and member.is_voter and member.incarnation == lost.raft.incarnation)
+
+        scene.until(is_back)
+        scene.transfer(lost)
+        scene.mend()
+        scene.until(scene.simulation.nemesis.is_settled)
+        index = scene.leader().raft.log.commit
+        scene.until(lambda: laggard.raft.log.commit >= index)
