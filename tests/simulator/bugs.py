@@ -30,9 +30,8 @@ from tests.simulator.bugs_storage import STORAGE
 BUGS: Final[list[Bug]] = [*CORE, *STORAGE, *SERVING]
 SEEDS_MAX: Final = 300
 TEXT_MAX: Final = 100  # characters of a violation in the table
-HARNESS: Final = re.compile(
-    r"(Attribute|Name|Type|Key|Index|Value|Overflow|Unbound\w+|Syntax)Error"
-)
+HARNESS: Final = re.compile(r"(Attribute|Name|Type|Key|Index|Value|Overflow|UnboundLocal)Error")
+RULE: Final = re.compile(r".*(?:Broken: |invariant broken: )")
 
 
 class Hunt(NamedTuple):
@@ -85,7 +84,7 @@ def row(hunted: Hunt, seeds_max: int) -> str:
     """One line of the table."""
     bug = named(hunted.name)
     seeds = str(hunted.seeds) if hunted.seeds else f"more than {seeds_max}"
-    text = hunted.text.replace("|", "/")[:TEXT_MAX]
+    text = RULE.sub("", hunted.text).replace("|", "/")[:TEXT_MAX]
     return f"| {bug.name} | {bug.text} | {seeds} | {text} |"
 
 

@@ -183,6 +183,16 @@ class Checks:
             "a vote is on disk before it is given", raft.nid, message, durable,
         )  # fmt: skip
 
+    @loud
+    def acknowledging(self, raft: CheckedRaft, message: Message) -> None:
+        """Entries are acknowledged: they are on disk, and so is the term this is said in."""
+        durable = self.durable[raft.incarnation]
+        term = durable.vote[0]
+        require(
+            term > message.term or (term == message.term and durable.term_at(message.index) >= 0),
+            "what is acknowledged is on disk, and its term", raft.nid, message, durable.vote,
+        )  # fmt: skip
+
     # The log on disk
 
     @loud
@@ -253,12 +263,14 @@ class CheckedRaft(Raft):
 
 
 class CheckedDriver(Driver):
-    """The driver, looked at where votes leave it."""
+    """The driver, looked at where votes and acknowledgements leave it."""
 
     def _send(self, outgoing: Sequence[Message]) -> None:
         for message in outgoing:
             if message.kind in VOTES:
                 NOW[-1].sending(self.raft, message)  # type: ignore[arg-type]
+            elif message.kind == MessageKind.APPEND_REPLY and message.flag:
+                NOW[-1].acknowledging(self.raft, message)  # type: ignore[arg-type]
         super()._send(outgoing)
 
 

@@ -363,6 +363,7 @@ class Machine:
             election_ms_max=shape.election_ms_max,
             log_max=shape.log_max,
             ring_bytes=self.ring_bytes,
+            reads=shape.reads,
         )
         settings.segment_bytes = shape.segment_bytes  # type: ignore[attr-defined]
         host = self.host = SimHost(self)

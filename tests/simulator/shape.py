@@ -43,6 +43,7 @@ class Shape:
     repeat: float = 0.0
     overtake: float = 0.0
     pace: float = 0.15  # seconds between faults
+    reads: str = "linearizable"  # the level of all clients' reads
     weights: dict[str, int] = field(default_factory=dict)
 
 
@@ -69,5 +70,6 @@ def draw(rng: Random, options: Options, faults: dict[str, int]) -> Shape:
     shape.repeat = rng.choice([0.0, 0.0, 0.02, 0.1])
     shape.overtake = rng.choice([0.0, 0.0, 0.05, 0.2])
     shape.pace = rng.choice([0.05, 0.1, 0.2])
+    shape.reads = rng.choice(["linearizable", "linearizable", "lease"])
     shape.weights = {name: weight * rng.choice([0, 1, 1, 4]) for name, weight in faults.items()}
     return shape
