@@ -25,6 +25,7 @@ from pyraft_fast.storage import names
 from pyraft_fast.storage import snapshot as snapshots
 from pyraft_fast.storage.disk import OS_DISK, failed
 from pyraft_fast.storage.segments import Identity as LogIdentity
+from pyraft_fast.storage.segments import read_log
 
 
 class Found(NamedTuple):
@@ -140,12 +141,15 @@ def agrees(wal: Readable, snapshot: SnapshotFile) -> bool:
 
 
 def is_blank(settings: Settings, found: Found) -> bool:
-    """Is the log one that never got beyond its making? Then it promised nothing to anybody."""
+    """Is the log one that never got beyond its making? Then it promised nothing to anybody.
+
+    Only looks: a torn end is cut where the log is opened, which reports it. Raises StorageError,
+    DamagedFile.
+    """
     if found.log is None or found.snapshot is not None:
         return False
-    wal, recovered = Wal.open(settings.folder, settings.nid, segment_bytes=settings.segment_bytes)
-    wal.close()
-    return recovered.last == 0 and recovered.state.term == 0
+    log = read_log(OS_DISK, settings.folder, settings.nid)
+    return log is not None and log.positions.last == 0 and log.state.term == 0
 
 
 def discard_log(settings: Settings) -> None:

@@ -17,6 +17,7 @@ from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import HardState
 from pyraft_fast.errors import DamagedFile
 from pyraft_fast.limits import KIB
+from pyraft_fast.storage.disk import SECTOR_BYTES
 from pyraft_fast.storage.snapshot import Meta, snapshot_path, write_snapshot
 
 NOOP = 1
@@ -64,6 +65,22 @@ def test_a_log_goes_on_where_it_stopped(settings: Settings) -> None:
     assert (raft.log.first, raft.log.last, raft.log.last_term) == (1, 3, 2)
     assert raft.clock_ms == 3000
     assert not found.notes
+
+
+def test_a_torn_end_is_reported_by_a_node_without_a_snapshot_too(settings: Settings) -> None:
+    """Whether a log is blank is looked up first; that once cut the end off without a word."""
+    write_log(settings, [1, 1, 2], HardState(3, "2", 2))
+    wal, _ = Wal.open(settings.folder, "1", segment_bytes=settings.segment_bytes)
+    records = [Entry.make(NOOP, n, 3, n * 1000, b"").record for n in range(4, 24)]
+    wal.append(HardState(3, "2", 2), records)  # and then the machine stops, before it was synced
+    path = max(Path(settings.folder).glob("*.log"))
+    data = path.read_bytes()
+    kept = len(data.rstrip(b"\0")) // SECTOR_BYTES * SECTOR_BYTES
+    path.write_bytes(data[:kept].ljust(len(data), b"\0"))
+    assert not recovery.is_blank(settings, recovery.look(settings))
+    raft, found = recovered(settings)
+    assert raft.log.last == 3
+    assert "written but never synced" in found.notes[-1]
 
 
 def test_a_log_that_ends_before_the_snapshot_restarts_behind_it(settings: Settings) -> None:
