@@ -63,8 +63,10 @@ cdef class Notes:
     cdef bint cleared
     cdef dict written
     cdef dict fetched
+    cdef list log  # names and digests of noted handlers, in turn
 
     def __cinit__(self):
+        self.log = []
         self.on = self.over = self.cleared = False
         self.written = {}
         self.fetched = {}
@@ -92,6 +94,11 @@ cdef class Notes:
         PyDict_Clear(self.written)
         PyDict_Clear(self.fetched)
         return mixed(mixed(IS_COMMAND, checked(name)), mixed(checked(value), total))
+
+    def take(self, /):
+        """[name, digest, name, digest, ...] of the handlers that ran as `Noted` since the last."""
+        log, self.log = self.log, []
+        return log
 
     cdef void clear(self) noexcept:
         """All keys are gone, which says what became of those that were noted."""
@@ -250,3 +257,40 @@ cdef class Keyspace(dict):
 
     def __reduce__(self, /):
         return dict, (dict(self),)
+
+
+@cython.final
+cdef class Noted:
+    """A row of the handler table whose runs are noted: stands in for it where the log applies."""
+
+    cdef readonly str name
+    cdef readonly object failure
+    cdef object run
+    cdef Notes notes
+    cdef Keyspace data
+    cdef Keyspace deadlines
+
+    def __init__(self, row, Notes notes, Keyspace data, Keyspace deadlines, /):
+        self.name = row.name
+        self.failure = row.failure
+        self.run = row.function
+        self.notes = notes
+        self.data = data
+        self.deadlines = deadlines
+
+    def function(self, node, words, /):
+        """Run the handler; what it raises counts by its type, since texts may hold addresses."""
+        self.notes.begin()
+        try:
+            value = self.run(node, words)
+        except BaseException as error:
+            self.ended(error)
+            raise
+        self.ended(value)
+        return value
+
+    cdef int ended(self, value) except -1:
+        digest = self.notes.end(self.name, value, self.data, self.deadlines)
+        self.notes.log.append(self.name)
+        self.notes.log.append(digest)
+        return 0

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyraft_fast import _entry
-from pyraft_fast._digest import Keyspace, Notes, digest, mix
+from pyraft_fast._digest import Keyspace, Noted, Notes, digest, mix
+from pyraft_fast.serving.rows import Row
 from pyraft_fast.worker.codes import freeze, thaw
 from pyraft_fast.worker.store import Store
 from pyraft_fast.worker.types import RedisList, RedisSet, SortedSet, TreeNode
@@ -327,3 +328,24 @@ def test_a_keyspace_is_a_dict_for_everybody() -> None:
     for wrong in (lambda: data.get([]), lambda: data.__setitem__([], 1), lambda: data.pop([])):  # type: ignore[call-overload]
         with pytest.raises(TypeError, match="unhashable"):
             wrong()
+
+
+def test_a_noted_handler_is_logged_by_name_and_effect() -> None:
+    store = Store()
+
+    def put(node: Any, words: list[Any]) -> str:
+        store.data["key"] = words[1]
+        if words[1] == "bad":
+            raise ValueError(f"at {id(words):#x}")
+        return "done"
+
+    row = Row("put", put, 0, 9, {})
+    noted = Noted(row, store.notes, store.data, store.deadlines)
+    assert noted.name == "put" and noted.failure == row.failure
+    assert noted.function(None, ["put", "good"]) == "done"
+    for _ in range(2):
+        with pytest.raises(ValueError, match="at 0x"):
+            noted.function(None, ["put", "bad"])
+    names, digests = (log := store.notes.take())[::2], log[1::2]
+    assert names == ["put"] * 3 and store.notes.take() == []
+    assert digests[0] != digests[1] == digests[2], "an error counts by its type"

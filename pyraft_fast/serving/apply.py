@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from pyraft_fast import _entry
+from pyraft_fast._digest import Noted
 from pyraft_fast.errors import InvariantError, RaftException, check
 from pyraft_fast.serving.batches import Ride
 from pyraft_fast.serving.host import Host
@@ -22,7 +23,7 @@ from pyraft_fast.serving.propose import Proposer
 from pyraft_fast.serving.reads import ReadGate
 from pyraft_fast.serving.rows import Row, Rows
 from pyraft_fast.serving.sessions import FRESH, GAP, Sessions
-from pyraft_fast.serving.track import OFF, NotedRow, Track
+from pyraft_fast.serving.track import OFF, Track
 from pyraft_fast.storage.snapshot import Meta, read_items, read_meta
 from pyraft_fast.worker.dice import Dice
 
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 POSITION_BITS: Final = 20  # of a dice seed: the command's place in its entry
 RIDING: Final = 1 << (POSITION_BITS - 1)  # in the place of a read that rides: no command's place
 ITEMS_PER_SLICE: Final = 512  # of a snapshot, between looks at the clock
-NO_ROWS: Final[dict[str, Row | NotedRow]] = {}
+NO_ROWS: Final[dict[str, Row | Noted]] = {}
 
 
 class NodeFailure(RaftException):
@@ -169,7 +170,7 @@ class Applier:
         self.commands_total += len(commands)
         self._moved(head)
 
-    def _row(self, offset: int, words: Any) -> Row | NotedRow:
+    def _row(self, offset: int, words: Any) -> Row | Noted:
         """The handler for a command of the log; a node without it cannot keep up."""
         row = self._rows.find_at(offset, words[0])
         if row is None:
@@ -199,7 +200,7 @@ class Applier:
         """Execute commands and the reads between them, and answer their origins."""
         node, dirty = self._host, self._dirty
         known = NO_ROWS if self._noting else self._rows.logged
-        row: Row | NotedRow
+        row: Row | Noted
         position = 0
         for op in ops:
             if op.__class__ is Ride:

@@ -197,6 +197,11 @@ class Judge:
         elif len(peer.waiting) < WAITING_MAX:
             peer.waiting.append(report._replace(pairs=[]))
 
+    @property
+    def waits(self) -> bool:
+        """Whether something was heard of entries that are not applied here yet."""
+        return any(peer.early or peer.waiting for peer in self._peers.values())
+
     def applied(self) -> None:
         """Entries were applied here: compare what others had told of them before."""
         index = self._track.index

@@ -25,6 +25,7 @@ from pyraft_fast.link.loop import new_loop
 from pyraft_fast.serving import facts, startup
 from pyraft_fast.serving.callbacks import Callbacks
 from pyraft_fast.serving.dispatch import Call, misfit
+from pyraft_fast.serving.diverged import refuse_diverged
 from pyraft_fast.serving.host import Host
 from pyraft_fast.serving.members import NOBODY, Members
 from pyraft_fast.serving.roles import NO_ROLE
@@ -190,6 +191,7 @@ class Engine:
         startup.make_folder(settings.folder)
         self._lock_fd = startup.lock_folder(settings.folder, settings.nid)
         startup.clean_folder(settings.folder, settings.nid)
+        refuse_diverged(settings.folder, settings.nid)
         bind, port = settings.bind_host, settings.port
         self._listeners = [startup.listen(bind, port, startup.CLIENT_BACKLOG, "for clients")]
         self.port = self._listeners[0].getsockname()[1]

@@ -26,6 +26,7 @@ from pyraft_fast.serving.digests import (
     first_command,
     first_difference,
 )
+from pyraft_fast.serving.diverged import mark_diverged
 from pyraft_fast.serving.holding import Holder
 from pyraft_fast.serving.host import Host
 from pyraft_fast.serving.members import Members
@@ -58,7 +59,12 @@ class Guard:
     """Loop thread only. `halted` from the moment this node is known to be wrong."""
 
     def __init__(
-        self, host: Host, mode: str, loop: asyncio.AbstractEventLoop, means: Means
+        self,
+        host: Host,
+        mode: str,
+        loop: asyncio.AbstractEventLoop,
+        means: Means,
+        folder: str,
     ) -> None:
         self.track = Track(mode, host.store)
         self.judge = Judge(host.nid, self.track)
@@ -70,6 +76,7 @@ class Guard:
         self._host = host
         self._loop = loop
         self._means = means
+        self._folder = folder
         self._judged = 0  # the index at the last `turn`
         self._warned: set[str] = set()
         self._verdict: Verdict | None = None
@@ -90,10 +97,13 @@ class Guard:
         track = self.track
         if track.every and track.index != self._judged and not self.halted:
             self._judged = track.index
-            self.judge.applied()
+            waits = self.judge.waits
+            if waits:
+                self.judge.applied()
             if track.fresh or self.judge.is_asked_for_all:
                 self._tell()
-            self._changed()
+            if waits or self.holder is not None:
+                self._changed()
         return not self.halted
 
     def tick(self) -> None:
@@ -102,9 +112,10 @@ class Guard:
             self._tell()
 
     def _tell(self) -> None:
-        report = self.judge.report()
-        if not self.judge.alone:
-            self._send("", encode(report))
+        if self.judge.alone:
+            self.track.fresh.clear()
+        else:
+            self._send("", encode(self.judge.report()))
 
     def _send(self, nid: str, note: bytes) -> None:
         consensus = self._means.consensus()
@@ -163,10 +174,12 @@ class Guard:
         self.halted = True
         self._verdict = verdict
         self._means.halt()
-        self._host.log_error(
-            f"data differ from those of {_nodes(verdict.others)} at entry {verdict.index}; "
-            "serving nothing any more"
-        )
+        text = f"data differ from those of {_nodes(verdict.others)} at entry {verdict.index}"
+        self._host.log_error(f"{text}; serving nothing any more")
+        try:
+            mark_diverged(self._folder, self._host.nid, text)
+        except OSError as error:  # the sums in the next snapshot still show it
+            self._host.log_error(f"the mark of that cannot be written: {error.strerror}")
         low = verdict.index if verdict.exact else verdict.agreed + 1
         self._ask(low, verdict.index)
         self._loop.call_later(HALT_SECONDS, self._stop)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+from pyraft_fast._digest import Noted
 from pyraft_fast.errors import HandlerError
 from pyraft_fast.serving.connection_commands import AT_ONCE, CONNECTION_COMMANDS
 from pyraft_fast.serving.host import Host
@@ -31,7 +32,8 @@ class Row:
     """
 
     __slots__ = (
-        "at_once", "connection", "failures", "function", "least", "most", "name", "read", "write",
+        "at_once", "connection", "failures", "function", "least", "most", "name", "noted", "read",
+        "write",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +50,7 @@ class Row:
         self.most = most
         self.write = self.read = self.connection = self.at_once = False
         self.failures = failures
+        self.noted: Noted | None = None  # what runs in its place where the guard looks
 
     def failure(self, error: BaseException) -> HandlerError:
         """The error value for an exception of the handler; the first is logged in full."""

@@ -79,7 +79,7 @@ class Service:
             self._settle_soon,
         )
         means = Means(lambda: self.consensus, self.desk.halt, self.fail, self._arm)
-        self.guard = Guard(host, settings.digests, loop, means)
+        self.guard = Guard(host, settings.digests, loop, means, settings.folder)
         self.desk.holder = self.guard.holder
         self.applier = Applier(
             host, self.rows, self.proposer, self.gate, self.dirty, self._membership,

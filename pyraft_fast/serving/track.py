@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from pyraft_fast._digest import mix
+from pyraft_fast._digest import Noted, mix
 from pyraft_fast.errors import ConfigError
+from pyraft_fast.serving.rows import Row
 from pyraft_fast.worker.store import Store
 
 OFF: Final = "off"
@@ -68,30 +68,6 @@ def check_mode(mode: str) -> str:
     return mode
 
 
-class NotedRow:
-    """A row of the handler table whose runs are noted; stands in for it in the applier."""
-
-    __slots__ = ("_row", "_track", "failure", "name")
-
-    def __init__(self, row: Any, track: Track) -> None:
-        self._row = row
-        self._track = track
-        self.name: str = row.name
-        self.failure: Callable[[BaseException], Any] = row.failure
-
-    def function(self, node: Any, words: Any) -> Any:
-        """Run the handler; what it raised counts by its type, since texts may hold addresses."""
-        track = self._track
-        track.command_begins()
-        try:
-            value = self._row.function(node, words)
-        except BaseException as error:
-            track.command_ends(self.name, error)
-            raise
-        track.command_ends(self.name, value)
-        return value
-
-
 class Track:
     """Digests of this node's entries. One thread.
 
@@ -112,7 +88,7 @@ class Track:
         self._details: dict[int, Details] = {}
         self._details_order: deque[int] = deque()
         self._commands = 0  # in `_details`
-        self._names: list[str] = []
+        self._names: list[str] = []  # of the commands of this entry
         self._digests: array[int] = array("Q")
         self._removed = 0
 
@@ -122,27 +98,21 @@ class Track:
 
     def begin(self) -> None:
         """An entry that is digested is about to apply."""
-        self._names = []
-        self._digests = array("Q")
+        self._store.notes.take()
         self._removed = self._store.removed
 
-    def noted(self, row: Any) -> NotedRow:
+    def noted(self, row: Row) -> Noted:
         """The row to run in place of `row` inside this entry."""
-        return NotedRow(row, self)
-
-    def command_begins(self) -> None:
-        """A handler is about to run."""
-        self._store.notes.begin()
-
-    def command_ends(self, name: str, value: object) -> None:
-        """A handler returned `value`, or raised it."""
-        store = self._store
-        digest = store.notes.end(name, value, store.data, store.deadlines)
-        self._names.append(name)
-        self._digests.append(digest)
+        noted = row.noted
+        if noted is None:
+            store = self._store
+            noted = row.noted = Noted(row, store.notes, store.data, store.deadlines)
+        return noted
 
     def end(self, index: int) -> None:
         """The entry is applied."""
+        log = self._store.notes.take()
+        self._names, self._digests = log[::2], array("Q", log[1::2])
         digest = mix(index, self._store.removed - self._removed)
         for word in self._digests:
             digest = mix(digest, word)

@@ -116,6 +116,11 @@ def lock_name(nid: str) -> str:
     return f"raft_{quoted(nid)}.lock"
 
 
+def diverged_name(nid: str) -> str:
+    """The name of the file that says why a node with wrong data was stopped."""
+    return f"raft_{quoted(nid)}.diverged"
+
+
 def recover_folder_name(nid: str) -> str:
     """The folder in which `recover` makes a node's new files."""
     return f"raft_{quoted(nid)}.recover"

@@ -23,6 +23,7 @@ from pyraft_fast.serving.digests import (
     first_command,
     first_difference,
 )
+from pyraft_fast.serving.rows import Row
 from pyraft_fast.serving.track import ALL, COMMANDS_MAX, ENTRIES_MAX, OFF, SAMPLED, Sum, Track
 from pyraft_fast.storage.snapshot import Meta, read_meta, write_snapshot
 from pyraft_fast.worker.store import Store
@@ -40,7 +41,11 @@ class Machine:
         self.nid = nid
         self.track = Track(mode, self.store)
         self.judge = Judge(nid, self.track)
+        self.row = Row("put", self._put, 0, 9, {})
         self.members(voters, learners)
+
+    def _put(self, _: Any, words: list[Any]) -> None:
+        self.store.data["key"] = words[1]
 
     def members(self, voters: str, learners: str = "", reborn: str = "") -> None:
         self.judge.members(
@@ -52,9 +57,7 @@ class Machine:
             index = self.track.index + 1
             if self.track.wants(index):
                 self.track.begin()
-                self.track.command_begins()
-                self.store.data["key"] = value
-                self.track.command_ends("put", True)
+                self.track.noted(self.row).function(None, ["put", value])
                 self.track.end(index)
             self.track.index = index
         self.judge.applied()
@@ -278,8 +281,8 @@ def test_what_is_remembered_is_bounded() -> None:
     track = one.track
     for index in range(1, 40):
         track.begin()
-        track._names, track._digests = ["x"] * 4096, track._digests * 0
-        track._digests.extend([7] * 4096)
+        for _ in range(4096):
+            track.noted(one.row).function(None, ["put", 1])
         track.end(index)
     assert sum(len(details.digests) for details in track._details.values()) <= COMMANDS_MAX
     assert track.details(39) is not None and track.details(1) is None

@@ -10,7 +10,9 @@ import pytest
 
 from pyraft_fast import _entry
 from pyraft_fast.core.membership import Member, Membership
+from pyraft_fast.errors import StartError
 from pyraft_fast.serving.digests import Answer, Ask, Report, decode, encode
+from pyraft_fast.serving.diverged import mark_diverged
 from pyraft_fast.serving.guard import EXIT_DIVERGED
 from pyraft_fast.serving.track import ALL, Sum
 from tests.process.cluster import eventually
@@ -100,6 +102,7 @@ def test_a_node_in_the_minority_answers_nothing_and_fails(tmp_path: Path) -> Non
         ((text, status),) = node.failures
         name, place = details.names[-1], len(details.names)
         assert status == EXIT_DIVERGED
+        assert (tmp_path / "raft_1.diverged").read_text().startswith("data differ from those of")
         assert f"since entry {index}: handler '{name}' (command {place} of the entry)" in text
         assert "than on nodes 2, 3" in text and "delete them and start the node again" in text
 
@@ -178,3 +181,15 @@ def test_info_shows_the_guard(tmp_path: Path) -> None:
         text = client.ask("info raft")
         assert re.search(r"raft_digests:sampled\r\nraft_digests_count:\d+\r\n", text)
         assert "raft_digests_differing:\r\n" in text
+
+
+def test_a_marked_node_does_not_start_until_the_mark_is_gone(tmp_path: Path) -> None:
+    mark_diverged(str(tmp_path), "1", "data differ\nat entry 7")
+    with (
+        pytest.raises(StartError, match=r"data differ at entry 7\); delete its files"),
+        running(tmp_path),
+    ):
+        raise AssertionError("started")
+    (tmp_path / "raft_1.diverged").unlink()
+    with running(tmp_path) as node, node.client() as client:
+        assert client.ask("ping") == "PONG"
