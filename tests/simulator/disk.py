@@ -228,7 +228,7 @@ class Disk:
         if self.capacity is not None:
             chunk = self._fitting(file, chunk, offset)
         if self.short_writes and len(chunk) > 1 and self.random.random() < self.short_writes:
-            chunk = chunk[: self.random.randrange(1, len(chunk))]
+            chunk = self._torn(chunk, offset) or chunk  # systems copy by the page
         if trap is not None and trap.phase == DURING:
             chunk = self._torn(chunk, offset)
         live = file.live
