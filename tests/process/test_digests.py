@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import redis
 
 from tests.process.cluster import Cluster, Node, eventually
+from tests.worker.test_differential import FAMILIES, Dealer
 
 EXIT_DIVERGED = 4
 PROGRAM = """
@@ -124,3 +126,93 @@ def test_the_one_node_with_another_handler_stops_alone(made: Made, mode: str) ->
     assert all(node in cluster.running() for node in others)
     for node in others:
         assert re.search(r"node 3 has other data than this node since entry \d+", node.text())
+
+
+def deal(cluster: Cluster, seed: int, turns: int) -> None:
+    """Random commands of every data type, through any node; errors are part of it."""
+    dealer = Dealer(seed)
+    clients = [node.client(decode_responses=False) for node in cluster.running()]
+    for turn in range(turns):
+        command = dealer.dice.choice(FAMILIES)(dealer) if turn % 20 else ["sound"]
+        client = dealer.dice.choice(clients)
+        try:
+            client.execute_command(*(str(w).encode("utf-8", "surrogateescape") for w in command))
+        except redis.ResponseError as error:
+            assert "UNCERTAIN" not in str(error)
+
+
+def agree(cluster: Cluster) -> None:
+    """Await that all voters are known by each to have the same data, up to the very end."""
+
+    def agreed() -> bool:
+        found = [node.info() for node in cluster.running()]
+        ends = {info["raft_applied_index"] for info in found}
+        return len(ends) == 1 and all(i["raft_digests_agreed_by_all"] in ends for i in found)
+
+    eventually(agreed, 30, cluster.tails)
+
+
+@pytest.mark.parametrize("mode", ["all", "sampled"])
+def test_deterministic_handlers_are_never_accused(made: Made, mode: str) -> None:
+    """Not across a restart, a lost folder and its snapshot, nor a rolling restart."""
+    cluster = made("--digests", mode, "--log-max", "150")
+    deal(cluster, 1, 500)
+    agree(cluster)
+    follower = cluster.follower()
+    follower.stop()
+    deal(cluster, 2, 200)
+    follower.start()
+    cluster.wait_ready()
+    deal(cluster, 3, 200)
+    agree(cluster)
+    follower.stop()
+    shutil.rmtree(follower.folder)
+    follower.folder.mkdir()
+    deal(cluster, 4, 300)
+    follower.start()
+    cluster.wait_ready()
+    agree(cluster)
+    for number, node in enumerate(cluster.nodes):
+        node.stop()
+        node.start()
+        cluster.wait_ready()
+        deal(cluster, 5 + number, 100)
+    agree(cluster)
+    assert len(cluster.running()) == 3
+    for node in cluster.nodes:
+        assert not re.search(r"other data|data differ|Traceback", node.text()), cluster.tails()
+
+
+def test_modes_are_changed_by_a_rolling_restart(made: Made) -> None:
+    cluster = made("--digests", "off", "--log-max", "100")
+    deal(cluster, 1, 250)
+    for mode in ("sampled", "all"):
+        for node in cluster.nodes:
+            node.stop()
+            node.start(*(mode if flag in ("off", "sampled") else flag for flag in node.flags))
+            cluster.wait_ready()
+            deal(cluster, 2, 60)
+        agree(cluster)
+    assert len(cluster.running()) == 3
+    for node in cluster.nodes:
+        assert not re.search(r"other data|data differ|Traceback", node.text()), cluster.tails()
+
+
+def test_a_wrong_node_stays_down_until_its_files_are_deleted(
+    made: Made,
+) -> None:
+    cluster = made("--digests", "sampled", "--log-max", "10", versions="112")
+    odd, steady = cluster.nodes[2], cluster.nodes[0]
+    while press(steady, ["version", "key"], most=20) and cluster.running()[-1] is odd:
+        continue
+    assert "handler 'version'" in end_of(odd)
+    odd.env["HANDLER_VERSION"] = "1"  # mended, but the data of its snapshot are still wrong
+    odd.start()
+    eventually(lambda: odd.process and odd.process.poll() == 1, 20, odd.text)
+    assert "was stopped since its data were wrong" in odd.text().splitlines()[-1]
+    shutil.rmtree(odd.folder)
+    odd.folder.mkdir()
+    odd.start()
+    cluster.wait_ready()
+    press(steady, ["version", "key"], most=40)
+    agree(cluster)
