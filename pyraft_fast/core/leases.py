@@ -66,6 +66,16 @@ class Lease:
         since_ms = commit_index(answered)
         return self._valid_after_ms < since_ms and raft.steady_ms < since_ms + self._lease_ms
 
+    def clock_ms(self, raft: Raft) -> int:
+        """The cluster time that a majority has seen, so that no later leader's can lie before it.
+
+        The leader's own will not do: it may run ahead of that for as long as a lease lasts, and the
+        next leader's machine may be set to an earlier time.
+        """
+        seen = [peer.clock_ms for peer in raft.voting_peers]
+        seen.append(raft.clock_ms)
+        return int(commit_index(seen))
+
     def give_up_transfer(self, raft: Raft) -> None:
         """A transfer is over without a newer term, as far as this leader knows."""
         self.given_up += 1

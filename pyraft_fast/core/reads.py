@@ -50,6 +50,7 @@ class Reads:
         "_bundles",
         "_rounds",
         "by_lease",
+        "clock_ms",
         "done",
         "failed",
         "number",
@@ -62,6 +63,7 @@ class Reads:
         self.done: list[ReadState] = []
         self.failed: list[int] = []
         self.number = 0  # of the newest round
+        self.clock_ms = 0  # the newest cluster time that was given with an answer
         self._rounds: deque[_Round] = deque()
         self._bundles: dict[int, _Bundle] = {}
         self._bundle_number = first_bundle  # no two lives of a node may use the same ones
@@ -71,8 +73,11 @@ class Reads:
     def answer_by_lease(self, raft: Raft) -> None:
         """Answer at once what a lease is good for; without one it needs a round like the rest."""
         asks, self.by_lease = self.by_lease, []
-        if raft.lease.is_held(raft):
-            self._finish(raft, _Round(self.number, raft.log.commit, raft.clock_ms, asks))
+        commit = raft.log.commit
+        newest = raft.log.read(commit, commit + 1, 1)
+        if newest and raft.lease.is_held(raft):
+            clock_ms = max(self.clock_ms, newest[0].time_ms, raft.lease.clock_ms(raft))
+            self._finish(raft, _Round(self.number, commit, clock_ms, asks))
         else:
             self.waiting += asks
 
@@ -100,6 +105,7 @@ class Reads:
             self._finish(raft, self._rounds.popleft())
 
     def _finish(self, raft: Raft, done: _Round) -> None:
+        self.clock_ms = max(self.clock_ms, done.clock_ms)
         for nid, incarnation, context in done.asks:
             if nid:
                 self._answer(raft, nid, incarnation, context, done)

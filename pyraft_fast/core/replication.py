@@ -263,6 +263,7 @@ def on_heartbeat_reply(raft: Raft, message: Message) -> None:
     peer.stalled_at = peer.match
     if peer.answered_ms < message.hint <= raft.steady_ms:
         peer.answered_ms = message.hint
+        peer.clock_ms = message.clock_ms
     if peer.is_voter and message.context > peer.read_round:
         peer.read_round = message.context
         raft.reads.confirm(raft)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.reads import ROUNDS_MAX
-from pyraft_fast.core.work import Role
-from tests.core.cluster import Cluster
+from pyraft_fast.core.work import ReadState, Role
+from tests.core.cluster import Cluster, Node
 from tests.core.single import CONFIG, accept, lead, members, message, obey, raft_of, tick
 
 
@@ -160,6 +160,46 @@ def test_6_4_a_smaller_membership_may_have_confirmed_already() -> None:
     assert not leader.done
     cluster.change(leader, "demote", "2")
     assert leader.done == [context]
+
+
+# By lease
+
+
+def lease_read(node: Node) -> ReadState:
+    """What a leader answers at once."""
+    node.raft.steady_ms = node.steady_ms
+    node.raft.read(0, by_lease=True)
+    (state,) = node.raft.take().reads
+    return state
+
+
+def test_6_4_1_cluster_time_never_goes_back_between_leases() -> None:
+    """A key that a read found expired must not be back for the next leader, whose machine may be
+    set to an earlier time; so a lease does not show a time that only this leader has seen.
+    """
+    cluster = Cluster(3)
+    for node in cluster.nodes.values():
+        node.drift_ms = -500
+    cluster.nodes["1"].drift_ms = 500
+    old = cluster.elect("1")
+    cluster.isolate("1")
+    cluster.run(5)
+    seen = lease_read(old)
+    cluster.run_until(lambda: cluster.leader() is not old)
+    new = cluster.wait_for_leader()
+    cluster.run(2)
+    assert lease_read(new).clock_ms >= seen.clock_ms
+
+
+def test_6_4_1_cluster_time_never_goes_back_when_a_voter_comes() -> None:
+    """What a sole voter has shown stays shown when a second one has seen less."""
+    cluster = Cluster(1, 1)
+    leader = cluster.elect("1")
+    cluster.run_until(lambda: leader.raft.heartbeat_elapsed)
+    seen = lease_read(leader)
+    assert seen.clock_ms > leader.raft.progress["2"].clock_ms > 0
+    cluster.change(leader, "promote", "2")
+    assert lease_read(leader).clock_ms >= seen.clock_ms
 
 
 # On other nodes
