@@ -325,7 +325,12 @@ def test_a_keyspace_is_a_dict_for_everybody() -> None:
     for bad in (lambda: data["absent"], lambda: data.pop("absent"), lambda: data.__delitem__("z")):
         with pytest.raises(KeyError, match=r"absent|z"):
             bad()
-    for wrong in (lambda: data.get([]), lambda: data.__setitem__([], 1), lambda: data.pop([])):  # type: ignore[call-overload]
+    unhashable: Any = []
+    for wrong in (
+        lambda: data.get(unhashable),
+        lambda: data.__setitem__(unhashable, 1),
+        lambda: data.pop(unhashable),
+    ):
         with pytest.raises(TypeError, match="unhashable"):
             wrong()
 

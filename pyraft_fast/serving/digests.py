@@ -160,6 +160,9 @@ class Judge:
         self._peers: dict[str, Peer] = {}
         self._incarnations: dict[str, int] = {}
         self._voters: list[str] = []
+        self.waits = False  # something was heard of entries that are not applied here yet
+        # Some node holds its answers until others have told of every entry.
+        self.is_asked_for_all = track.mode == ALL
 
     def members(self, members: Iterable[tuple[str, int, bool]]) -> None:
         """The membership: (node, incarnation, whether it votes), this node included."""
@@ -170,6 +173,12 @@ class Judge:
             if self._incarnations.get(nid) != incarnations.get(nid):
                 del self._peers[nid]
         self._incarnations = incarnations
+        self._look()
+
+    def _look(self) -> None:
+        peers = self._peers.values()
+        self.waits = any(peer.early or peer.waiting for peer in peers)
+        self.is_asked_for_all = ALL in (self._track.mode, *(peer.mode for peer in peers))
 
     @property
     def alone(self) -> bool:
@@ -196,11 +205,7 @@ class Judge:
             self._compare_sums(peer, report)
         elif len(peer.waiting) < WAITING_MAX:
             peer.waiting.append(report._replace(pairs=[]))
-
-    @property
-    def waits(self) -> bool:
-        """Whether something was heard of entries that are not applied here yet."""
-        return any(peer.early or peer.waiting for peer in self._peers.values())
+        self._look()
 
     def applied(self) -> None:
         """Entries were applied here: compare what others had told of them before."""
@@ -213,6 +218,7 @@ class Judge:
                 peer.waiting = [report for report in peer.waiting if report.index > index]
                 for report in due:
                     self._compare_sums(peer, report)
+        self._look()
 
     def _compare(self, peer: Peer, index: int, digest: int) -> None:
         mine = self._track.digest_of(index)
@@ -275,11 +281,6 @@ class Judge:
         if peer is None:
             return 0
         return NEVER if peer.mode == OFF else peer.agreed
-
-    @property
-    def is_asked_for_all(self) -> bool:
-        """Whether some node holds its answers until others have told of every entry."""
-        return self._track.mode == ALL or any(peer.mode == ALL for peer in self._peers.values())
 
     def report(self) -> Report:
         """What this node tells of itself."""

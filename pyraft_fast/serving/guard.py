@@ -97,12 +97,13 @@ class Guard:
         track = self.track
         if track.every and track.index != self._judged and not self.halted:
             self._judged = track.index
-            waits = self.judge.waits
-            if waits:
-                self.judge.applied()
-            if track.fresh or self.judge.is_asked_for_all:
+            judge = self.judge
+            waited = judge.waits
+            if waited:
+                judge.applied()
+            if track.fresh or judge.is_asked_for_all:
                 self._tell()
-            if waits or self.holder is not None:
+            if waited or self.holder is not None:
                 self._changed()
         return not self.halted
 

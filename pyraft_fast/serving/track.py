@@ -12,9 +12,8 @@ There is one sum over every 16th entry, kept in both modes, and one over all, in
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pyraft_fast._digest import Noted, mix
 from pyraft_fast.errors import ConfigError
@@ -37,10 +36,6 @@ class Sum(NamedTuple):
     since: int
     total: int
 
-    def plus(self, index: int, digest: int) -> Sum:
-        """With one more entry."""
-        return Sum(self.since, (self.total + mix(index, digest)) & WORD)
-
 
 class Digested(NamedTuple):
     """One digested entry, and the sums with it; `every` is None but in mode `all`.
@@ -57,8 +52,8 @@ class Digested(NamedTuple):
 class Details(NamedTuple):
     """The commands of one digested entry."""
 
-    names: tuple[str, ...]
-    digests: array[int]
+    names: list[str]
+    digests: list[int]
 
 
 def check_mode(mode: str) -> str:
@@ -79,17 +74,15 @@ class Track:
         self.every = {OFF: 0, SAMPLED: SAMPLE_EVERY, ALL: 1}[mode]
         self.count = 0  # entries digested since the start
         self.index = 0  # of the last entry that was applied, digested or not
-        self.sampled = Sum(0, 0)
-        self.all: Sum | None = Sum(0, 0) if mode == ALL else None
+        self._since = self._total = 0  # the sum over every 16th entry
+        self._all_since = self._all_total = 0  # and in mode `all` over all of them
         self.fresh: list[tuple[int, int]] = []  # (index, digest) not yet told to others
         self._store = store
-        self._known: dict[int, Digested] = {}
+        self._known: dict[int, tuple[int | None, int, int]] = {}  # digest, totals
         self._order: deque[int] = deque()
-        self._details: dict[int, Details] = {}
+        self._details: dict[int, list[Any]] = {}  # name, digest, name, digest ...
         self._details_order: deque[int] = deque()
         self._commands = 0  # in `_details`
-        self._names: list[str] = []  # of the commands of this entry
-        self._digests: array[int] = array("Q")
         self._removed = 0
 
     def wants(self, index: int) -> bool:
@@ -112,30 +105,39 @@ class Track:
     def end(self, index: int) -> None:
         """The entry is applied."""
         log = self._store.notes.take()
-        self._names, self._digests = log[::2], array("Q", log[1::2])
         digest = mix(index, self._store.removed - self._removed)
-        for word in self._digests:
+        for word in log[1::2]:
             digest = mix(digest, word)
+        word = mix(index, digest)
         if index % SAMPLE_EVERY == 0:
-            self.sampled = self.sampled.plus(index, digest)
-        if self.all is not None:
-            self.all = self.all.plus(index, digest)
+            self._total = (self._total + word) & WORD
+        self._all_total = (self._all_total + word) & WORD
         self.count += 1
         self.fresh.append((index, digest))
-        self._keep(Digested(index, digest, self.sampled, self.all))
+        order = self._order
+        self._known[index] = (digest, self._total, self._all_total)
+        order.append(index)
+        if len(order) > ENTRIES_MAX:
+            del self._known[order.popleft()]
+        if log:
+            self._keep_details(index, log)
 
-    def _keep(self, entry: Digested) -> None:
-        self._known[entry.index] = entry
-        self._order.append(entry.index)
-        if len(self._order) > ENTRIES_MAX:
-            del self._known[self._order.popleft()]
-        if not self._digests:
-            return
-        self._details[entry.index] = Details(tuple(self._names), self._digests)
-        self._details_order.append(entry.index)
-        self._commands += len(self._digests)
+    def _keep_details(self, index: int, log: list[Any]) -> None:
+        self._details[index] = log
+        self._details_order.append(index)
+        self._commands += len(log) // 2
         while self._commands > COMMANDS_MAX and len(self._details_order) > 1:
-            self._commands -= len(self._details.pop(self._details_order.popleft()).digests)
+            self._commands -= len(self._details.pop(self._details_order.popleft())) // 2
+
+    @property
+    def sampled(self) -> Sum:
+        """The sum over every 16th entry."""
+        return Sum(self._since, self._total)
+
+    @property
+    def all(self) -> Sum | None:
+        """The sum over all entries; None but in mode `all`."""
+        return Sum(self._all_since, self._all_total) if self.mode == ALL else None
 
     def take_fresh(self, most: int) -> list[tuple[int, int]]:
         """What others have not been told, the newest `most` of it."""
@@ -149,23 +151,30 @@ class Track:
         """
         if index > self.index or not self.every:
             return None
-        return self._known.get(index - index % self.every)
+        at = index - index % self.every
+        known = self._known.get(at)
+        if known is None:
+            return None
+        digest, total, all_total = known
+        every = Sum(self._all_since, all_total) if self.mode == ALL else None
+        return Digested(at, digest, Sum(self._since, total), every)
 
     def digest_of(self, index: int) -> int | None:
         """The digest of this very entry, if it is known."""
-        entry = self._known.get(index)
-        return None if entry is None else entry.digest
+        known = self._known.get(index)
+        return None if known is None else known[0]
 
     def between(self, low: int, high: int, most: int) -> list[tuple[int, int]]:
         """(index, digest) of the known entries from `low` to `high`, the first `most` of them."""
         known = self._known
         found = sorted(index for index in known if low <= index <= high)
-        pairs = ((index, known[index].digest) for index in found)
+        pairs = ((index, known[index][0]) for index in found)
         return [(index, digest) for index, digest in pairs if digest is not None][:most]
 
     def details(self, index: int) -> Details | None:
         """The commands of an entry, if they are still known."""
-        return self._details.get(index)
+        log = self._details.get(index)
+        return None if log is None else Details(log[::2], log[1::2])
 
     # Snapshots
 
@@ -177,16 +186,14 @@ class Track:
 
     def replace(self, index: int, saved: tuple[int, ...]) -> None:
         """The data are those of a snapshot of `index` now; unknown sums begin there."""
-        fresh = Sum(index, 0)
         self.index = index
-        self.sampled = Sum(*saved[:2]) if len(saved) >= 2 else fresh
-        if self.mode == ALL:
-            self.all = Sum(*saved[2:4]) if len(saved) == 4 else fresh
+        self._since, self._total = saved[:2] if len(saved) >= 2 else (index, 0)
+        self._all_since, self._all_total = saved[2:4] if len(saved) == 4 else (index, 0)
         self.fresh = []
         for kept in (self._known, self._order, self._details, self._details_order):
             kept.clear()
         self._commands = 0
         if self.every:
             at = index - index % self.every
-            self._known[at] = Digested(at, None, self.sampled, self.all)
+            self._known[at] = (None, self._total, self._all_total)
             self._order.append(at)

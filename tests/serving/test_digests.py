@@ -284,7 +284,7 @@ def test_what_is_remembered_is_bounded() -> None:
         for _ in range(4096):
             track.noted(one.row).function(None, ["put", 1])
         track.end(index)
-    assert sum(len(details.digests) for details in track._details.values()) <= COMMANDS_MAX
+    assert sum(len(log) // 2 for log in track._details.values()) <= COMMANDS_MAX
     assert track.details(39) is not None and track.details(1) is None
 
 
