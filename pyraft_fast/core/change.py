@@ -94,7 +94,9 @@ def _check_majority_stays(raft: Raft, op: str, nid: str, old: Membership, new: M
             raise TryAgain(f"node {nid} has not caught up yet; nothing was changed")
     alive = sum(1 for member in new.voters if _is_alive(raft, member))
     if alive <= len(new.voters) // 2:
-        raise MembershipError(
+        # Who comes back without its files waits for the others to come back, too.
+        kind = TryAgain if op == "rejoin" else MembershipError
+        raise kind(
             f"after this change only {alive} of {len(new.voters)} voters would answer; "
             "bring back or remove a dead one first"
         )
