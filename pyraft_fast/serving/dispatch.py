@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from pyraft_fast.serving.holding import Holder
 from pyraft_fast.serving.host import Host
 from pyraft_fast.serving.origin import Origin
 from pyraft_fast.serving.propose import Proposer
-from pyraft_fast.serving.reads import ReadGate
+from pyraft_fast.serving.reads import ReadGate, ReadGroup
 from pyraft_fast.serving.rows import Row, Rows
 
 logger = logging.getLogger(__name__)
@@ -207,8 +208,10 @@ class Desk:
         """Let the reads run that came due while data was loaded, or answer them with `error`."""
         postponed, self.postponed = self.postponed, []
         for origin in postponed:
-            for group, _, _ in origin.reads:
-                group.error = group.error or error
+            if error is not None:  # not in their groups: later reads share some of them
+                refused = ReadGroup("", confirmed=True)
+                refused.error = error
+                origin.reads = deque((refused, row, words) for _, row, words in origin.reads)
             if not origin.dirty:
                 origin.dirty = True
                 self.dirty.append(origin)

@@ -125,6 +125,25 @@ def test_a_consensus_process_that_starts_anew_may_let_it_in_again(tmp_path: Path
         assert client.ask("SET key value") == REFUSED
 
 
+@pytest.mark.parametrize("reads", ["local", "max-age:60000"])
+def test_a_refusal_is_for_what_waits_and_not_for_later_reads(tmp_path: Path, reads: str) -> None:
+    """Reads that ask nobody share one group for ever; out while data is loaded, in again later."""
+    with running(tmp_path, with_members(), reads=reads) as node, node.client() as client:
+        client.ask("SET key value")
+        client.ask("GET key")
+        service = node.engine._service
+        assert service is not None
+        node.in_loop(lambda: setattr(service.desk, "loading", True))
+        call = node.in_loop(lambda: node.engine.submit(("get", "key")))
+        leave(node)
+        with pytest.raises(ClusterDown, match="was removed from the cluster"):
+            call.get(5)
+        node.in_loop(lambda: setattr(service.desk, "loading", False))
+        node.in_loop(lambda: node.consensus().die())
+        client.ask("SET key value")
+        assert client.ask("GET key") == "value"
+
+
 def ping(node: FakeNode) -> None:
     """A round trip: what was sent before it has arrived."""
     with node.client() as client:
