@@ -91,22 +91,12 @@ READS: Final[list[Bug]] = [
         "read-joins-older-round",
         "a read that arrives now is answered by a round that was asked before",
         (
-            "serving.reads:Rounds.take",
-            "group, self.open = self.open, ReadGroup(self.wanted.name)",
-            "group = self.open",
-        ),
-        (
             "serving.reads:Rounds.join",
             "group = self.open\n",
-            "if self.open.confirmed:\n"
-            "        self.open = ReadGroup(self.wanted.name)\n"
-            "    group = self.open\n",
+            "gate = self._begin.__self__\n"
+            "    asked = [g for g in gate._asked.values() if g.level == self.wanted.name]\n"
+            "    group = asked[-1] if asked else self.open\n",
         ),
-    ),
-    bug(
-        "max-age-from-answer",
-        "the age of data counts from when a round was confirmed, not from when it was asked",
-        (f"{_GATE}_fulfil", "group.asked_ns", "self.steady_ns()"),
     ),
 ]
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from tests.simulator.run import Simulation
 
 KINDS = ("set", "append", "incr")
+ASIDE = (
+    ("set", "brief", "x", "px", "40"), ("append", "brief", "y"), ("strlen", "brief"),
+    ("sadd", "bag", "a", "b", "c", "d"), ("spop", "bag"),
+)  # fmt: skip  # time and dice: only that all nodes come to the same is judged
 
 
 class Pending:
@@ -84,6 +88,8 @@ class Clients:
         if machine is None or machine.service is None:
             self._later(client)
             return
+        if rng.random() < 0.15 and machine.serving is not None:
+            machine.serving.soon(self._aside, machine, rng.choice(ASIDE))
         key, kind = rng.choice(self.keys)
         if rng.random() < 0.45:
             self.call(machine, client, "get", key, None)
@@ -102,6 +108,12 @@ class Clients:
         assert machine.serving is not None
         machine.serving.soon(self._enter, pending)
         return pending
+
+    def _aside(self, machine: Machine, words: tuple[str, ...]) -> None:
+        """A command whose answer nobody looks at."""
+        service = machine.service
+        service.call(Call(list(words), 0, Future(words)))
+        service.settle()
 
     def _enter(self, pending: Pending) -> None:
         words = [pending.kind, pending.key]

@@ -53,7 +53,7 @@ def draw(rng: Random, options: Options, faults: dict[str, int]) -> Shape:
     shape.nodes = options.nodes or rng.choice([1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4, 5, 5, 7])
     shape.fault_seconds = options.seconds or rng.choice([1.5, 2.0, 2.0, 3.0, 3.0, 5.0])
     shape.log_max = rng.choice([5, 20, 60, 1000])
-    shape.segment_bytes = rng.choice([8192, 16384, 65536])
+    shape.segment_bytes = rng.choice([4096, 8192, 65536])
     shape.ring_bytes = rng.choice([4096, 16384, 65536])
     shape.chunk_bytes = rng.choice([64, 256, 4096])
     shape.tail_entries = rng.choice([0, 3, 20, 200])
