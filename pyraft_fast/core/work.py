@@ -70,12 +70,12 @@ class Config(NamedTuple):
     def lease_ms(self) -> int:
         """How long an answered heartbeat counts from when it was sent, on the leader's clock.
 
-        Less than the followers' promise by a fifth, which is the bound on clock drift and includes
-        the grain of their ticks: as a timer that fired late counts two at once, they may count
-        three more ticks than have passed.
+        Less than the followers' promise by a fifth, which is the bound on clock drift, and by the
+        grain of their ticks: as a timer that fired late counts two at once, they may count three
+        more ticks than have passed.
         """
         ticks = self.election_ticks_min
-        return max(0, min(ticks * 8, (ticks - 3) * 10)) * self.tick_ms // 10
+        return max(0, (ticks - 3) * 8) * self.tick_ms // 10
 
 
 class HardState(NamedTuple):

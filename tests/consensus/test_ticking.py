@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pyraft_fast.consensus.ticking import TickCounter
+import pytest
+
+from pyraft_fast.consensus.ticking import STALL_TICKS, TickCounter
+from pyraft_fast.core.work import Config
 
 
 def test_regular_timers_count_every_tick() -> None:
@@ -25,3 +28,19 @@ def test_a_stall_counts_as_nothing_first() -> None:
 def test_a_process_that_is_always_late_still_ticks() -> None:
     counter = TickCounter(0.01, 0.0)
     assert sum(counter.due(float(t)) for t in range(1, 21)) >= 10
+
+
+@pytest.mark.parametrize("ticks", [5, 10, 15, 20, 30, 100])
+def test_a_lease_ends_before_the_shortest_promise_of_a_clock_that_is_a_fifth_faster(
+    ticks: int,
+) -> None:
+    """A follower that was busy hears a heartbeat, then finds its timer late, and counts on."""
+    heard = STALL_TICKS * 0.01 - 0.0001
+    counter = TickCounter(0.01, 0.0)
+    now, counted = heard, counter.due(heard)
+    while counted < ticks:
+        now += 0.0001
+        counted += counter.due(now)
+    lease_ms = Config("1", 1, 1, ticks, 2 * ticks).lease_ms
+    assert lease_ms <= (now - heard) * 1000 / 1.2
+    assert lease_ms > 0

@@ -183,7 +183,7 @@ def test_6_4_1_cluster_time_never_goes_back_between_leases() -> None:
     cluster.nodes["1"].drift_ms = 500
     old = cluster.elect("1")
     cluster.isolate("1")
-    cluster.run(5)
+    cluster.run(4)
     seen = lease_read(old)
     cluster.run_until(lambda: cluster.leader() is not old)
     new = cluster.wait_for_leader()

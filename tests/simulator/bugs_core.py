@@ -280,7 +280,7 @@ LEASES: Final[list[Bug]] = [
         "a lease lasts as long as the longest election timeout",
         (
             "core.work:Config.lease_ms",
-            "max(0, min(ticks * 8, (ticks - 3) * 10))",
+            "max(0, (ticks - 3) * 8)",
             "self.election_ticks_max * 10",
         ),
     ),
