@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
+from functools import partial
 from random import Random
 
 from pyraft_fast.core.membership import VOTER
-from pyraft_fast.core.work import Role
+from pyraft_fast.core.work import Config, Role
 from pyraft_fast.errors import RaftException
+from pyraft_fast.limits import UNCOMMITTED_BYTES_MAX
 from tests.core.cluster import Cluster, Faults, Node
 
 NODES_MAX = 7
@@ -22,7 +24,9 @@ NODES_MAX = 7
 class Chaos:
     """One run."""
 
-    def __init__(self, seed: int, rounds: int = 40) -> None:
+    ROUNDS = 40
+
+    def __init__(self, seed: int, rounds: int = ROUNDS) -> None:
         self.rng = Random(seed * 7919 + 1)
         rng = self.rng
         self.rounds = rounds
@@ -33,8 +37,12 @@ class Chaos:
             disk_ticks_max=rng.choice([0, 1, 4, 12]),
             notice=rng.choice([0.0, 0.5, 1.0]),
             snapshot_loss=rng.choice([0.0, 0.3]),
+            drift=0.2,
         )
-        self.cluster = Cluster(rng.choice([1, 2, 3, 3, 5]), rng.choice([0, 0, 1]), seed, faults)
+        config = Config("", 0, 2, 10, 20, 300, 4, 1000)
+        config = config._replace(uncommitted_bytes_max=rng.choice([1000, UNCOMMITTED_BYTES_MAX]))
+        voters, learners = rng.choice([1, 2, 3, 3, 5]), rng.choice([0, 0, 1])
+        self.cluster = Cluster(voters, learners, seed, faults, config)
         weighted = {
             self._propose: 30,
             self._read: 15,
@@ -64,7 +72,9 @@ class Chaos:
         for _ in range(self.rounds):
             for _ in range(self.rng.randint(1, 4)):
                 self._act()
-            self.cluster.run(self.rng.randint(1, 12))
+            for _ in range(self.rng.randint(1, 12)):
+                self.cluster.run(1)
+                self._read_rivals()
         self.heal()
         return self.cluster
 
@@ -94,8 +104,16 @@ class Chaos:
         node = self._any()
         if node is not None:
             for _ in range(self.rng.randint(1, 3)):
-                node.read()
+                node.read(by_lease=self.rng.random() < 0.5)
             node.turn()
+
+    def _read_rivals(self) -> None:
+        """Where two nodes think they lead, one of them must not answer by lease."""
+        leaders = [node for node in self.cluster.up() if node.raft.role is Role.LEADER]
+        if len(leaders) > 1:
+            for node in leaders:
+                node.read(by_lease=True)
+                node.turn()
 
     def _partition(self) -> None:
         names = list(self.cluster.nodes)
@@ -204,10 +222,10 @@ class Chaos:
             node.speed = self.rng.choice([1.0, 0.5, 0.1])
 
     def _disturb(self) -> None:
-        """Somebody's patience ends early."""
+        """Somebody's patience is the shortest there may be."""
         node = self._any()
-        if node is not None and node.raft.role is not Role.LEADER:
-            node.raft.election_elapsed = node.raft.election_timeout
+        if node is not None:
+            node.raft.election_timeout = self.cluster.config.election_ticks_min
 
     # Afterwards
 
@@ -229,7 +247,7 @@ class Chaos:
         for node in self._members():
             context = node.read()
             node.turn()
-            cluster.run_until(lambda n=node, c=context: c in n.done, 100)
+            cluster.run_until(partial(node.done.__contains__, context), 100)
 
     def _settle_members(self) -> Node:
         cluster = self.cluster
@@ -260,25 +278,23 @@ class Chaos:
         return any(node.incarnation == incarnation and node.is_up for node in nodes)
 
 
-def main() -> int:
+def main(kind: type[Chaos], module: str) -> int:
     """Run the seeds asked for; 1 if any fails."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=sys.modules[kind.__module__].__doc__)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=kind.ROUNDS)
     args = parser.parse_args()
     for seed in range(args.first, args.first + args.seeds):
         try:
-            Chaos(seed, args.rounds).run()
+            kind(seed, args.rounds).run()
         except Exception:
             traceback.print_exc()
-            sys.stderr.write(
-                f"replay: python -m tests.core.chaos --first {seed} --rounds {args.rounds}\n"
-            )
+            sys.stderr.write(f"replay: python -m {module} --first {seed} --rounds {args.rounds}\n")
             return 1
     sys.stdout.write(f"{args.seeds} seeds from {args.first}: all well\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Chaos, "tests.core.chaos"))

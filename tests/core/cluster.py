@@ -25,7 +25,7 @@ TICK_MS = 10
 
 @dataclass
 class Faults:
-    """Chances per event, from 0 to 1; delays in ticks."""
+    """Chances per event, from 0 to 1; delays in ticks; how wrong steady clocks may go."""
 
     loss: float = 0.0
     duplication: float = 0.0
@@ -33,6 +33,7 @@ class Faults:
     disk_ticks_max: int = 0
     notice: float = 1.0  # of a lost message by the sender's link
     snapshot_loss: float = 0.0
+    drift: float = 0.0
 
 
 class Node:
@@ -54,8 +55,9 @@ class Node:
         self.speed = 1.0  # the chance of a tick in each tick of the cluster
         self.is_stopped = False  # gets no time and no messages, as after SIGSTOP
         self.drift_ms = cluster.rng.randint(-500, 500)
-        self.steady_from = 0  # the machine's steady clock begins anywhere, and drifts
-        self.steady_rate = 1.0
+        drift = cluster.faults.drift
+        self.steady_from = 0
+        self.steady_rate = cluster.rng.choice([1 - drift, 1, 1 + drift])
 
     def start(self) -> None:
         """Start or restart from the disk."""
@@ -70,6 +72,7 @@ class Node:
             self.disk.snapshot_time_ms,
         )
         self.applied = self.disk.snapshot.index
+        self.steady_from = self.cluster.rng.randint(1, 1_000_000)  # the machine was booted anew
         if not self.cluster.now:
             self.raft.lease.vote_hold = 0  # founded, not restarted
         self.is_up = True
@@ -200,6 +203,8 @@ class Cluster:
         self.cut: set[frozenset[str]] = set()
         self.snapshots: list[tuple[int, Node, str]] = []
         self.on_message: Callable[[Message], bool] | None = None
+        self.on_step: Callable[[Node], None] | None = None  # after each message a node takes
+        self.slow: set[str] = set()  # if there are any, only their messages are delayed
         names = [str(number + 1) for number in range(voters + learners)]
         self._found(names, voters)
 
@@ -237,7 +242,8 @@ class Cluster:
             return
         copies = 2 if faults.duplication and rng.random() < faults.duplication else 1
         for _ in range(copies):
-            delay = rng.randint(0, faults.delay_ticks_max) if faults.delay_ticks_max else 0
+            is_slow = not self.slow or bool(self.slow & {message.sender, message.to})
+            delay = rng.randint(0, faults.delay_ticks_max) if is_slow else 0
             self.sent += 1
             self.wire.append((self.now + delay, self.sent, message))
 
@@ -264,6 +270,8 @@ class Cluster:
         copy = read_message(fields, message.sender, message.incarnation, message.to, entries)
         node.raft.step(copy)
         node.turn()
+        if self.on_step is not None:
+            self.on_step(node)
         return True
 
     def send_snapshot(self, node: Node, nid: str) -> None:

@@ -1,0 +1,146 @@
+"""One driver over the real rules, with a disk that is done when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import MagicMock
+
+from pyraft_fast.consensus.diskwork import Write
+from pyraft_fast.consensus.driver import RESEND_SECONDS, Driver, Parts
+from pyraft_fast.consensus.frames import Frame, FrameType
+from pyraft_fast.consensus.identity import Identity
+from pyraft_fast.consensus.wire import Proposal
+from pyraft_fast.core.work import Config
+from tests.core.single import CONFIG, members, raft_of
+
+CONFIG_SMALL = CONFIG._replace(uncommitted_bytes_max=1000)
+
+
+class Bench:
+    """A driver of node "1" of so many voters, and what it does to the outside."""
+
+    def __init__(self, folder: Path, voters: int, config: Config = CONFIG_SMALL) -> None:
+        self.writes: list[Write] = []
+        self.resends = 0
+        self.links = MagicMock()
+        disk = SimpleNamespace(is_idle=False, submit=self._submit)
+        serving = SimpleNamespace(role=lambda *told: None, resend=self._resend)
+        host = MagicMock()
+        host.identity = Identity(7, "1", "host1:1", 1)
+        server = MagicMock()
+        server.callers.return_value = {}
+        raft = raft_of(membership=members(voters), config=config)
+        parts = SimpleNamespace(
+            raft=raft,
+            hard=raft.hard,
+            wal=None,
+            disk=disk,
+            publisher=MagicMock(),
+            links=self.links,
+            server=server,
+            pool=None,
+            snapshot=None,
+            folder=str(folder),
+        )
+        self.driver = Driver(host, serving, cast(Parts, parts))
+
+    def _submit(self, job: object) -> None:
+        if isinstance(job, Write):
+            self.writes.append(job)
+
+    def _resend(self) -> None:
+        self.resends += 1
+
+    def disk_done(self) -> None:
+        """Everything handed to the disk is there."""
+        writes, self.writes = self.writes, []
+        for write in writes:
+            write.done()
+
+    def propose(self, number: int, size: int) -> None:
+        self.driver.propose(Proposal(1, 1, number, 1, b"x" * size))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async def wait() -> None:
+        while not condition():
+            await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(wait(), 10)
+
+
+async def leading(bench: Bench) -> None:
+    await until(lambda: bench.driver.raft.is_leader)
+    await until(lambda: bench.writes)
+    bench.disk_done()
+    await until(lambda: bench.driver.raft.log.commit)
+    await until(lambda: bench.resends)
+
+
+def test_a_batch_refused_by_a_full_leader_is_sent_again_when_there_is_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path, voters=1)
+        await leading(bench)
+        before = bench.resends
+        raft = bench.driver.raft
+        bench.propose(1, 1200)
+        last = raft.log.last
+        bench.propose(2, 10)
+        bench.propose(3, 10)
+        await bench.driver.changed()
+        assert raft.log.last == last, "refused"
+        assert bench.resends == before, "not while it is full"
+        await until(lambda: bench.writes)
+        bench.disk_done()
+        await until(lambda: bench.resends > before)
+        bench.propose(2, 10)
+        assert raft.log.last == last + 1
+        await bench.driver.changed()
+        assert bench.resends == before + 1, "once"
+        bench.driver.close()
+
+    asyncio.run(main())
+
+
+def test_a_batch_refused_and_room_made_in_one_turn_is_sent_again(tmp_path: Path) -> None:
+    """Nobody sees the leader full then, so no change of role can say that it is not any more."""
+
+    async def main() -> None:
+        bench = Bench(tmp_path, voters=1)
+        await leading(bench)
+        before = bench.resends
+        bench.propose(1, 1200)
+        await bench.driver.changed()
+        await until(lambda: bench.writes)
+        bench.propose(2, 10)
+        bench.disk_done()
+        await bench.driver.changed()
+        assert bench.resends == before + 1
+        bench.driver.close()
+
+    asyncio.run(main())
+
+
+def test_a_batch_refused_by_another_node_is_sent_again_less_and_less_often(tmp_path: Path) -> None:
+    async def main() -> None:
+        patient = CONFIG._replace(election_ticks_min=1000, election_ticks_max=2000)
+        bench = Bench(tmp_path, voters=3, config=patient)
+        caller = Identity(7, "2", "host2:1", 2)
+        refusal = Frame(FrameType.FORWARD_REFUSED, {}, memoryview(b""))
+        waits: list[float] = []
+        loop = asyncio.get_running_loop()
+        for _ in range(3):
+            asked_at = loop.time()
+            bench.driver.peer_frame(caller, refusal)
+            await until(lambda: bench.resends > len(waits))
+            waits.append(loop.time() - asked_at)
+        assert waits[0] >= RESEND_SECONDS * 0.9
+        assert waits[1] >= RESEND_SECONDS * 1.9
+        assert waits[2] >= RESEND_SECONDS * 3.9
+        bench.driver.close()
+
+    asyncio.run(main())
