@@ -3,9 +3,10 @@
 
 A `Keyspace` is the dict that handlers see. While its `Notes` are on it writes down the keys that
 are set or removed, and of the containers that are fetched what they were, since a handler may
-change them in place. `Notes.end` makes one word of it: the handler's name, its reply, and each
-changed key with its new value and deadline. A container that was fetched and is as it was does
-not count: nodes may look at keys in different orders and still do the same.
+change them in place. `Notes.end` makes one word of it: the handler's name and each changed key with
+its new value and deadline. A container that was fetched and is as it was does not count: nodes may
+look at keys in different orders and still do the same. Nor does what a handler answers: a reply
+may tell which node gave it, and is nobody's data.
 
 It decides what counts as the same result. It refuses to know entries, nodes and what follows
 from a difference. Invariants: equal changes give equal words in every process; noting never
@@ -45,7 +46,7 @@ ctypedef unsigned long long u64
 include "_digest_value.pxi"
 
 cdef enum:
-    KEYS_MAX = 1024  # noted in one command; past it the command counts by its name and reply
+    KEYS_MAX = 1024  # noted in one command; past it the command counts by its name
     SCAN_MAX = 4096  # keys looked through when all values are handed out at once
 
 cdef object _nothing = object()
@@ -78,8 +79,8 @@ cdef class Notes:
         PyDict_Clear(self.fetched)
         self.on = True
 
-    def end(self, str name, value, Keyspace data, Keyspace deadlines, /):
-        """The digest of a command: its name, its reply and what it changed since `begin`."""
+    def end(self, str name, Keyspace data, Keyspace deadlines, /):
+        """The digest of a command: its name and what it changed since `begin`."""
         cdef u64 total = 0
         cdef u64 now
         self.on = False
@@ -93,7 +94,7 @@ cdef class Notes:
         total = mixed(total, mixed(self.over, self.cleared))
         PyDict_Clear(self.written)
         PyDict_Clear(self.fetched)
-        return mixed(mixed(IS_COMMAND, checked(name)), mixed(checked(value), total))
+        return mixed(mixed(IS_COMMAND, checked(name)), total)
 
     def take(self, /):
         """[name, digest, name, digest, ...] of the handlers that ran as `Noted` since the last."""
@@ -279,18 +280,11 @@ cdef class Noted:
         self.deadlines = deadlines
 
     def function(self, node, words, /):
-        """Run the handler; what it raises counts by its type, since texts may hold addresses."""
+        """Run the handler; what it changed counts, also where it raises in the end."""
         self.notes.begin()
         try:
-            value = self.run(node, words)
-        except BaseException as error:
-            self.ended(error)
-            raise
-        self.ended(value)
-        return value
-
-    cdef int ended(self, value) except -1:
-        digest = self.notes.end(self.name, value, self.data, self.deadlines)
-        self.notes.log.append(self.name)
-        self.notes.log.append(digest)
-        return 0
+            return self.run(node, words)
+        finally:
+            digest = self.notes.end(self.name, self.data, self.deadlines)
+            self.notes.log.append(self.name)
+            self.notes.log.append(digest)

@@ -34,7 +34,8 @@ def do_pick(node, words):
 
 
 def do_first(node, words):
-    return next(iter({f"name{number}" for number in range(100)}))
+    node.data["first"] = next(iter({f"name{number}" for number in range(100)}))
+    return True
 
 
 def do_version(node, words):
@@ -45,7 +46,7 @@ def do_version(node, words):
 def do_sound(node, words):
     drawn = {"now": node.now(), "dice": node.random.random()}
     node.data["sound"] = drawn
-    return sorted({f"name{number}" for number in range(10)})
+    return [node.nid, time.time()]  # an answer may differ; data may not
 
 
 node = raft.make_default_node()

@@ -149,7 +149,7 @@ class Book:
         self.written.clear()
         self.fetched.clear()
 
-    def end(self, name: str, value: Any, data: dict[Any, Any], deadlines: dict[Any, int]) -> int:
+    def end(self, name: str, data: dict[Any, Any], deadlines: dict[Any, int]) -> int:
         changed = set(self.written)
         changed.update(k for k, before in self.fetched.items() if digest(data.get(k)) != before)
         total = 0
@@ -158,4 +158,4 @@ class Book:
             due = digest(deadlines[key]) if key in deadlines else 2
             total += mix(digest(key), mix(now, due))
         total = mix(total & WORD, mix(0, int(self.cleared)))
-        return mix(mix(13, digest(name)), mix(digest(value), total))
+        return mix(mix(13, digest(name)), total)
