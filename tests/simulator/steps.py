@@ -1,0 +1,79 @@
+"""What each step must keep, long before its breach shows: who counts whom for what.
+
+The thesis proves safety from a few rules on single steps. A breach of one of them hurts only when
+two or three faults meet; seen at the step, few seeds show it. Facts of other nodes come from
+`Durable`, which knows what lies on every disk.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyraft_fast.core.messages import Message, MessageKind
+from pyraft_fast.core.raft import Raft
+from pyraft_fast.core.work import Role
+from tests.core.invariants import require
+
+if TYPE_CHECKING:
+    from tests.simulator.checks import Checks
+
+
+class Steps:
+    """The rules on single steps, of one simulation."""
+
+    def __init__(self, checks: Checks) -> None:
+        self.checks = checks
+        self.asked: dict[tuple[str, int, int], tuple[int, int]] = {}  # last (term, index)
+
+    def elected(self, raft: Raft) -> None:
+        """A majority's votes for a new leader are on disk (thesis section 3.4)."""
+        voters = raft.membership.voters
+        durable = self.checks.durable
+        given = []
+        for member in voters:
+            known = durable.get(member.incarnation)
+            term, vote = (0, "") if known is None else known.vote
+            if term > raft.term or (term, vote) == (raft.term, raft.nid):
+                given.append(member.nid)
+        require(
+            2 * len(given) > len(voters),
+            "a leader has the votes of a majority", raft.nid, raft.term, given,
+            [member.nid for member in voters],
+        )  # fmt: skip
+
+    def counting(self, raft: Raft, index: int) -> None:
+        """A leader commits by counting only what is of its own term (section 3.6.2)."""
+        if raft.role is Role.LEADER:
+            term = raft.log.term(index)
+            require(term == raft.term, "only the own term is committed by counting",
+                    raft.nid, raft.term, index, term)  # fmt: skip
+
+    def took(self, raft: Raft) -> None:
+        """What a node counts as safe, on its own disk or a peer's, is on that disk."""
+        log = raft.log
+        if log.stable >= log.first:  # else a snapshot is the proof
+            self._held(raft, raft.nid, raft.incarnation, log.stable)
+        if raft.role is Role.LEADER:
+            for peer in raft.progress.values():
+                self._held(raft, peer.nid, peer.incarnation, peer.match)
+
+    def _held(self, raft: Raft, nid: str, incarnation: int, index: int) -> None:
+        durable = self.checks.durable.get(incarnation)
+        term = raft.log.term(index)
+        if durable is None or term < 0 or durable.vote[0] > raft.term:
+            return
+        held = durable.term_at(index)
+        require(held in (0, term), "what is counted is on disk",
+                raft.nid, nid, index, term, held)  # fmt: skip
+
+    def voting(self, raft: Raft, message: Message) -> None:
+        """A vote goes to a log that is at least as complete (section 3.6.1)."""
+        log = raft.log
+        if message.kind == MessageKind.VOTE:
+            asked = (message.log_term, message.index)
+            self.asked[message.sender, message.incarnation, message.term] = asked
+        elif raft.term == message.term and not raft.leader and log.last >= log.first:
+            mine = (log.last_term, log.last)
+            asked = self.asked.get((message.to, message.to_incarnation, message.term), mine)
+            require(asked >= mine, "a vote goes to a log as complete",
+                    raft.nid, message, asked, mine)  # fmt: skip
