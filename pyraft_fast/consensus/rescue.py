@@ -122,12 +122,17 @@ class _LogReader:
 
 
 def list_nodes(folder: str, disk: Disk = OS_DISK) -> list[str]:
-    """The ids of the nodes whose logs lie in a folder. Raises StartError."""
+    """The ids of the nodes whose logs or unfinished rescues lie in a folder. Raises StartError."""
     try:
-        parsed = [names.parse_segment(name) for name in disk.listdir(folder)]
+        listed = disk.listdir(folder)
     except OSError as error:
         raise StartError(f"cannot list {folder}: {error.strerror}") from error
-    return sorted({found.nid for found in parsed if found is not None})
+    marked = [names.parse_recover_mark(name) for name in listed]
+    parsed = [names.parse_segment(name) for name in listed]
+    return sorted(
+        {nid for nid in marked if nid is not None}
+        | {found.nid for found in parsed if found is not None}
+    )
 
 
 def is_unfinished(folder: str, nid: str, disk: Disk = OS_DISK) -> bool:
@@ -147,6 +152,11 @@ def examine(folder: str, nid: str, disk: Disk = OS_DISK) -> Survivor:
     found, notes = snapshots.newest_valid(folder, nid, disk)
     if log.torn is not None:
         notes.append(str(log.torn))
+    if names.diverged_name(nid) in _listed(disk, folder):
+        notes.append(
+            "this node was stopped since its data were wrong; recover another one if you can "
+            f"({names.diverged_name(nid)} says more; it stays, and no start passes it)"
+        )
     identity = log.segments[0].head.identity
     file = None if found is None else _file_of(found)
     cluster = 0 if found is None else found.meta.cluster

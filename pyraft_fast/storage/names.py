@@ -38,6 +38,7 @@ BACKUP = "before-recover-"
 _SEGMENT = re.compile(r"raft_([^_]+)_(\d{10,20})(?:\.(\d{1,20}))?\.log", re.ASCII)
 _SNAPSHOT = re.compile(r"raft_([^_]+)_(\d{1,20})_(\d{1,20})\.dat", re.ASCII)
 _PARTIAL = re.compile(r"raft_([^_]+)_(\d{1,20})_(\d{1,20})_(\d{1,20})\.part", re.ASCII)
+_RECOVER_MARK = re.compile(r"raft_([^_]+)\.recover-(?:out|in)", re.ASCII)
 
 
 class SegmentName(NamedTuple):
@@ -129,6 +130,12 @@ def recover_folder_name(nid: str) -> str:
 def recover_marks(nid: str) -> tuple[str, str]:
     """The files that say how far `recover` is: the old files go out, the new ones come in."""
     return f"raft_{quoted(nid)}.recover-out", f"raft_{quoted(nid)}.recover-in"
+
+
+def parse_recover_mark(name: str) -> str | None:
+    """The node id if `name` is one of its `recover_marks`, else None."""
+    match = _RECOVER_MARK.fullmatch(name)
+    return None if match is None else unquoted(match[1])
 
 
 def backup_folder_name(nid: str, time_text: str) -> str:

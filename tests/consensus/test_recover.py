@@ -337,7 +337,34 @@ def test_a_node_does_not_start_between_old_files_and_new(tmp_path: Path) -> None
     assert content(backup) == before
 
 
+def test_what_is_finished_needs_no_name_where_no_log_lies(tmp_path: Path) -> None:
+    """The old log is out and the new one not yet in."""
+    write_log(str(tmp_path))
+
+    class Stuck(type(OS_DISK)):  # type: ignore[misc]
+        def rename(self, old: str, new: str) -> None:
+            if ".recover/" in old and not old.endswith(".tmp"):
+                raise OSError(5, "stuck")
+            super().rename(old, new)
+
+    survivor = rescue.examine(str(tmp_path), NID)
+    with pytest.raises(StorageError, match="stuck"):
+        rescue.rescue(survivor, NEW, ME.addr, Stuck(), segment_bytes=SEGMENT)
+    assert not list(tmp_path.glob("*.log"))
+    status, _ = call(tmp_path, "--yes")
+    assert status == 0
+    check_new(str(tmp_path))
+
+
 # What it says and refuses
+
+
+def test_a_node_that_was_stopped_for_wrong_data_is_no_choice_unseen(tmp_path: Path) -> None:
+    write_log(str(tmp_path))
+    (tmp_path / "raft_1.diverged").write_text("entry 7\n")
+    _, said = call(tmp_path, "--dry-run")
+    assert "this node was stopped since its data were wrong" in said
+    assert "raft_1.diverged" in said
 
 
 def test_the_report_is_loud(tmp_path: Path) -> None:
