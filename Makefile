@@ -9,7 +9,7 @@ ARGS ?=
 BIN = $(VENV)/bin
 SOURCES = setup.py pyproject.toml pyraft_fast/version.py $(wildcard ext/*)
 
-.PHONY: run test check fix clean bench crash fuzz hunt
+.PHONY: run test check fix clean bench crash fuzz hunt soak
 
 ## Start one node on 127.0.0.1:$(PORT), its files in ./$(DIR); stop it with Ctrl-C.
 run: $(VENV)/.ready-run
@@ -63,3 +63,9 @@ fuzz: $(VENV)/.ready-test
 	$(BIN)/python -m tests.fuzz.fuzz_entry --count $(COUNT)
 	$(BIN)/python -m tests.fuzz.fuzz_quorum --count $(COUNT)
 	$(BIN)/python -m tests.fuzz.fuzz_ring --count $$(( $(COUNT) / 75 ))
+
+## SEEDS simulated clusters, faults first, then healing: make soak SEEDS=20000 ARGS="--first 1"
+SEEDS ?= 20000
+JOBS ?= $(shell nproc)
+soak: $(VENV)/.ready-test
+	$(BIN)/python -m tests.simulator --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)

@@ -7,6 +7,7 @@ python -m tests.simulator --replay 4711
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import sys
 import time
@@ -55,6 +56,8 @@ def attempt(seed: int) -> Report | str:
 def outcomes(first: int, seeds: int, jobs: int) -> Iterator[Report | str]:
     """The seeds' outcomes, in any order."""
     numbers = range(first, first + seeds)
+    gc.collect()
+    gc.freeze()
     if jobs == 1:
         yield from map(attempt, numbers)
         return

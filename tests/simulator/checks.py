@@ -7,6 +7,7 @@ on disk holds when it is opened again, and what reaches the state machine.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,9 @@ from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import Role, Work
 from pyraft_fast.serving.apply import Applier
+from pyraft_fast.worker.codes import freeze
 from tests.core.invariants import Broken, Invariants, require
+from tests.simulator.steps import Steps
 
 if TYPE_CHECKING:
     from tests.simulator.machine import Machine
@@ -28,6 +31,7 @@ NOW: list[Checks] = []  # the checks of the simulation that runs
 LOG_KINDS = (_entry.KIND_NOOP, _entry.KIND_COMMANDS, _entry.KIND_CONFIG)
 VOTES = (MessageKind.VOTE, MessageKind.VOTE_REPLY)
 READ_BYTES = 1 << 24
+AGE_SLACK = 1.06  # a machine's clock may run this much slower than the world's
 
 
 class Group(tuple[Any, ...]):
@@ -107,7 +111,11 @@ class Checks:
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
         self.rules = Invariants()
+        self.steps = Steps(self)
         self.durable: dict[int, Durable] = {}
+        self.states: dict[int, list[tuple[str, Any]]] = {}  # index -> what it left of its keys
+        self.versions: dict[str, list[tuple[int, Any]]] = {}  # key -> its values by index
+        self.commit_times: list[tuple[float, int]] = [(0.0, 0)]
         self.elections = 0
         self.reads = 0
 
@@ -116,12 +124,14 @@ class Checks:
     @loud
     def took(self, raft: CheckedRaft, work: Work) -> None:
         rules = self.rules
+        self.steps.took(raft)
         if raft.role is Role.LEADER:
             if raft.led_term != raft.term and raft.is_term_durable:
                 raft.led_term = raft.term
                 self.elections += 1
                 self.simulation.say(raft.nid, "leads term %d", raft.term)
                 rules.election_safety(raft)
+                self.steps.elected(raft)
             if work.entries:
                 self._leader_appends(raft, work)
         if work.entries and (raft.role is not Role.LEADER or raft.is_term_durable):
@@ -153,6 +163,8 @@ class Checks:
                 rules.state_machine_safety(raft, entry)
             begin = entries[-1].index + 1
         raft.seen_commit = commit
+        if commit > self.commit_times[-1][1]:
+            self.commit_times.append((self.simulation.world.now, commit))
         if raft.role is Role.LEADER and commit >= log.first:
             self._on_majority(raft, commit, log.term(commit))
 
@@ -176,12 +188,18 @@ class Checks:
         if message.kind == MessageKind.VOTE_REPLY and not message.flag:
             return
         self.rules.votes_are_kept(raft.incarnation, message)
+        self.steps.voting(raft, message)
         candidate = message.sender if message.kind == MessageKind.VOTE else message.to
         durable = self.durable[raft.incarnation].vote
         require(
             durable[0] > message.term or durable == (message.term, candidate),
             "a vote is on disk before it is given", raft.nid, message, durable,
         )  # fmt: skip
+
+    @loud
+    def counting(self, raft: CheckedRaft, index: int) -> None:
+        """A node takes entries for committed."""
+        self.steps.counting(raft, index)
 
     @loud
     def acknowledging(self, raft: CheckedRaft, message: Message) -> None:
@@ -228,6 +246,48 @@ class Checks:
                 "what is applied is what was committed", applier._host.nid, head,
             )  # fmt: skip
 
+    @loud
+    def applied(self, applier: Any, record: Any) -> None:
+        """Every state machine makes the same of an entry."""
+        head = _entry.header(record)
+        if head.kind != _entry.KIND_COMMANDS or not head.count:
+            return
+        data = applier._host.store.data
+        keys = dict.fromkeys(words[1] for _, words in _entry.decode_record(record))
+        state = [
+            (key, data[key] if isinstance(data[key], str) else freeze(data[key]))
+            for key in keys
+            if key in data
+        ]
+        known = self.states.get(head.index)
+        if known is None:
+            self.states[head.index] = state
+            values = dict(state)
+            for key in keys:
+                self.versions.setdefault(key, []).append((head.index, values.get(key)))
+        else:
+            require(
+                known == state, "the same state on every node",
+                applier._host.nid, head.index, known, state,
+            )  # fmt: skip
+
+    @loud
+    def read(self, pending: Any, value: Any) -> None:
+        """A read of any level shows a state that was, and not one older than its level allows."""
+        index = pending.index
+        versions = self.versions.get(pending.key, [])
+        place = bisect_right(versions, index, key=lambda version: version[0])
+        expected = versions[place - 1][1] if place else None
+        shown = expected if expected is None else str(expected)
+        require(value == shown, "a read of the node's own state", str(pending.key), index, value,
+                shown)  # fmt: skip
+        if pending.level.startswith("max-age:"):
+            age = int(pending.level.split(":")[1]) / 1000 * AGE_SLACK
+            place = bisect_right(self.commit_times, (pending.invoked - age, 1 << 62))
+            floor = self.commit_times[max(place - 1, 0)][1]
+            require(index >= floor, "a bounded age", pending.machine.nid, index, floor,
+                    pending.level)  # fmt: skip
+
     # Nodes
 
     def process_ended(self, machine: Machine) -> None:
@@ -256,6 +316,10 @@ class CheckedRaft(Raft):
         work = super().take()
         NOW[-1].took(self, work)
         return work
+
+    def commit_to(self, index: int) -> None:
+        NOW[-1].counting(self, index)
+        super().commit_to(index)
 
     def read(self, context: int, *more: Any) -> None:
         self.floors[context] = NOW[-1].rules.commit
@@ -328,4 +392,7 @@ class CheckedApplier(Applier):
 
     def record(self, record: Any) -> None:
         NOW[-1].applying(self, record)
+        before = self.index
         super().record(record)
+        if self.index != before:
+            NOW[-1].applied(self, record)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyraft_fast.common import Future
 from pyraft_fast.errors import RaftException, Uncertain
+from pyraft_fast.read_level import parse_level
 from pyraft_fast.serving.dispatch import Call
 from tests.core.invariants import require
 from tests.process.linearizability import FOREVER, Operation, Outcome, judge
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from tests.simulator.run import Simulation
 
 KINDS = ("set", "append", "incr")
+LINEARIZABLE = "linearizable"
+JUDGED = (LINEARIZABLE, "lease")  # levels whose reads must fit into one order with all writes
 ASIDE = (
     ("set", "brief", "x", "px", "40"), ("append", "brief", "y"), ("strlen", "brief"),
     ("sadd", "bag", "a", "b", "c", "d"), ("spop", "bag"),
@@ -25,7 +28,10 @@ ASIDE = (
 class Pending:
     """A command under way."""
 
-    __slots__ = ("argument", "client", "invoked", "is_ok", "is_over", "key", "kind", "machine")
+    __slots__ = (
+        "argument", "client", "index", "invoked", "is_ok", "is_over", "key", "kind", "level",
+        "machine",
+    )  # fmt: skip
 
     def __init__(
         self, client: Client | None, machine: Machine, kind: str, key: str, argument: str | None
@@ -37,6 +43,8 @@ class Pending:
         self.argument = argument
         self.invoked = machine.world.now
         self.is_over = self.is_ok = False
+        self.level = LINEARIZABLE
+        self.index = 0  # what its node had applied when it ran
 
 
 class Client:
@@ -92,7 +100,9 @@ class Clients:
             machine.serving.soon(self._aside, machine, rng.choice(ASIDE))
         key, kind = rng.choice(self.keys)
         if rng.random() < 0.45:
-            self.call(machine, client, "get", key, None)
+            levels = self.simulation.shape.levels
+            pending = self.call(machine, client, "get", key, None)
+            pending.level = rng.choice(levels)
             return
         client.written += 1
         value = f"{client.name}.{client.written}"
@@ -122,7 +132,10 @@ class Clients:
         future = Future(words)
         future.add_done_callback(lambda done: self._answered(pending, done.value))
         service = pending.machine.service
-        service.call(Call(words, 0, future))
+        call = SimCall(words, 0, future)
+        call.pending = pending
+        call.chosen = service.gate.level(parse_level(pending.level))
+        service.call(call)
         service.settle()
 
     def _answered(self, pending: Pending, value: Any) -> None:
@@ -135,6 +148,8 @@ class Clients:
             self.simulation.say(pending.machine.nid, "refuses: %s", value)
             self._over(pending, Outcome.FAILED, None)
         else:
+            if pending.kind == "get":
+                self.simulation.checks.read(pending, value)
             self._over(pending, Outcome.OK, value)
 
     def _over(self, pending: Pending, outcome: Outcome, value: Any) -> None:
@@ -147,9 +162,11 @@ class Clients:
             value = None
         operation = Operation(
             pending.key, pending.kind, pending.argument, pending.invoked, returned, outcome,
-            value, f"{name}@{pending.machine.nid}",
+            value, f"{name}@{pending.machine.nid}"
+            + ("" if pending.level == LINEARIZABLE else f" ({pending.level})"),
         )  # fmt: skip
-        self.history.append(operation)
+        if pending.level in JUDGED:
+            self.history.append(operation)
         self.results[outcome.value] = self.results.get(outcome.value, 0) + 1
         self.simulation.say(pending.machine.nid, "client %s", operation)
         if pending.client is not None:
@@ -181,11 +198,29 @@ class Clients:
                     last[op.key] = op
         for op in self.history:
             end = last.get(op.key)
-            if op.kind != "append" or end is None or end.client[:1] != "@":
+            if op.kind != "append" or end is None or not end.client.startswith("@"):
                 continue
             shown = (end.result or "").count(op.argument)
             allowed = {Outcome.OK: (1,), Outcome.FAILED: (0,), Outcome.UNKNOWN: (0, 1)}
             require(shown in allowed[op.outcome], "one effect of each write", str(op), shown)
+
+
+class SimCall(Call):
+    """A command whose reads are of a level of their own."""
+
+    __slots__ = ("chosen", "pending")
+
+    def answer(self, value: Any) -> None:
+        self.pending.index = self.pending.machine.service.applier.index
+        super().answer(value)
+
+    @property
+    def level(self) -> Any:
+        return self.chosen
+
+    @level.setter
+    def level(self, _: Any) -> None:
+        """The node's default does not count here."""
 
 
 FAILURES = ("TRYAGAIN", "CLUSTERDOWN", "LOADING")

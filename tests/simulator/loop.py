@@ -56,9 +56,18 @@ class Clock:
     def __init__(self, rate: float = 1.0, offset_ms: int = 0) -> None:
         self.rate = rate
         self.offset_ms = offset_ms
+        self.suspended = 0.0  # how long the machine slept: its monotonic clock stood still
 
     def monotonic(self, now: float) -> float:
+        return START_SECONDS + (now - self.suspended) * self.rate
+
+    def boottime(self, now: float) -> float:
+        """As monotonic, but counting sleep."""
         return START_SECONDS + now * self.rate
+
+    def world_time(self, monotonic: float) -> float:
+        """When the monotonic clock shows that."""
+        return (monotonic - START_SECONDS) / self.rate + self.suspended
 
     def wall_ns(self, now: float) -> int:
         return (EPOCH_MS + self.offset_ms) * 1_000_000 + int(now * self.rate * 1e9)
@@ -90,10 +99,10 @@ class Process:
 
     def local(self, time: float) -> float:
         """What this process' monotonic clock shows at a world time."""
-        return START_SECONDS + time * self.rate
+        return self.clock.monotonic(time)
 
     def monotonic(self) -> float:
-        return START_SECONDS + self.now() * self.rate
+        return self.clock.monotonic(self.now())
 
     def at(self, time: float, function: Callable[..., Any], *arguments: Any) -> Handle:
         """Run at a world time."""
@@ -169,6 +178,16 @@ class World:
         self.harness = Process(self, "harness", Clock())
         self.current = self.harness
 
+    def postpone(self, processes: list[Process], seconds: float) -> None:
+        """What these processes wait for comes later: they sleep and their clocks stand still."""
+        self.heap = [
+            (time + seconds if handle.process in processes else time, count, handle)
+            for time, count, handle in self.heap
+        ]
+        for time, _, handle in self.heap:
+            handle.time = time
+        heapq.heapify(self.heap)
+
     def next_number(self) -> int:
         """A number for a new process."""
         self.processes += 1
@@ -186,7 +205,7 @@ class World:
 
     def run(self, until: float, done: Callable[[], bool] | None = None) -> bool:
         """Let everything happen up to a time, or until `done`; raises what broke."""
-        ready, heap = self.ready, self.heap
+        ready = self.ready
         running: Process | None = None
         if done is not None:
             self._look(until)
@@ -194,10 +213,10 @@ class World:
             while True:
                 if ready:
                     handle = ready.popleft()
-                elif heap:
-                    time, _, handle = heapq.heappop(heap)
+                elif self.heap:
+                    time, count, handle = heapq.heappop(self.heap)
                     if time > until:
-                        heapq.heappush(heap, (time, _, handle))
+                        heapq.heappush(self.heap, (time, count, handle))
                         self.now = until
                         return False
                     if handle.function is None:
@@ -247,9 +266,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.process.monotonic()
 
-    def call_soon(  # type: ignore[override]
-        self, callback: Callable[..., Any], *args: Any, context: Any = None
-    ) -> Handle:
+    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Any = None) -> Handle:
         process = self.process
         handle = Handle(process, callback, args)
         process.world.ready.append(handle)
@@ -257,23 +274,23 @@ class ProcessLoop(asyncio.AbstractEventLoop):
 
     call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
-    def call_later(  # type: ignore[override]
+    def call_later(
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Any = None
     ) -> Handle:
         process = self.process
         return process.at(process.now() + max(delay, 0.0) / process.rate, callback, *args)
 
-    def call_at(  # type: ignore[override]
+    def call_at(
         self, when: float, callback: Callable[..., Any], *args: Any, context: Any = None
     ) -> Handle:
         process = self.process
-        time = max((when - START_SECONDS) / process.rate, process.now())
+        time = max(process.clock.world_time(when), process.now())
         return process.at(time, callback, *args)
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def create_task(  # type: ignore[override]
+    def create_task(
         self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Any = None
     ) -> asyncio.Task[Any]:
         task = asyncio.Task(coro, loop=self)
@@ -282,7 +299,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         task.add_done_callback(lambda done: tasks.pop(done, None))
         return task
 
-    def run_in_executor(  # type: ignore[override]
+    def run_in_executor(
         self, executor: Any, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
         """A job of a helper thread: it happens at one moment, a little later, in order."""
@@ -308,25 +325,25 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         process.at(time, job)
         return future
 
-    def add_reader(self, fd: int, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
+    def add_reader(self, fd: int, callback: Callable[..., Any], *args: Any) -> None:
         self.readers[fd] = callback
 
-    def remove_reader(self, fd: int) -> bool:  # type: ignore[override]
+    def remove_reader(self, fd: int) -> bool:
         return self.readers.pop(fd, None) is not None
 
-    def add_writer(self, fd: int, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
+    def add_writer(self, fd: int, callback: Callable[..., Any], *args: Any) -> None:
         raise AssertionError("virtual pipes take everything")
 
-    def remove_writer(self, fd: int) -> bool:  # type: ignore[override]
+    def remove_writer(self, fd: int) -> bool:
         return False
 
-    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> list[Any]:  # type: ignore[override]
+    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> list[Any]:
         return [(0, 0, 0, "", (host, port))]
 
-    async def create_server(self, factory: Any, *, sock: Any, **_: Any) -> Any:  # type: ignore[override]
+    async def create_server(self, factory: Any, *, sock: Any, **_: Any) -> Any:
         return self.network.listen(self.process, factory, sock)
 
-    async def create_connection(  # type: ignore[override]
+    async def create_connection(
         self, factory: Any, host: Any = None, port: Any = None, *, sock: Any = None
     ) -> Any:
         if sock is not None:

@@ -364,6 +364,7 @@ class Machine:
             log_max=shape.log_max,
             ring_bytes=self.ring_bytes,
             reads=shape.reads,
+            digests=shape.digests,
         )
         settings.segment_bytes = shape.segment_bytes  # type: ignore[attr-defined]
         host = self.host = SimHost(self)
@@ -456,6 +457,18 @@ class Machine:
         for process in stopped:
             process.stop()
         return stopped
+
+    def suspend(self, seconds: float) -> list[Process]:
+        """The machine sleeps: its processes, and its clock."""
+        processes = self.pause("both")
+        self.clock.suspended += seconds
+        self.world.postpone(processes, seconds)
+        return processes
+
+    def move(self, number: int) -> None:
+        """The machine gets another address before it starts again."""
+        self.host_ip = f"10.0.1.{number}"
+        self.addr = f"{self.host_ip}:{self.port}"
 
     def shut_down(self) -> None:
         """SIGTERM."""

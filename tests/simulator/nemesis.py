@@ -1,8 +1,4 @@
-"""Who makes things go wrong, and at the end puts everything right again.
-
-A voter may lose what it promised (an emptied folder, a flipped bit) only while every other voter
-still has its own, so that a majority always remembers: more than that no protocol survives.
-"""
+"""Who makes things go wrong, and at the end puts everything right again."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from pyraft_fast.common import Future
-from pyraft_fast.serving.treaty import Request
 from tests.simulator.disk import OPERATIONS, PHASES, Trap
 
 if TYPE_CHECKING:
@@ -37,6 +32,8 @@ FAULTS = {
     "bit rot": 1,
     "emptied folder": 1,
     "slow handler": 4,
+    "suspended": 2,
+    "moved": 1,
     "bad network": 2,
     "snapshot": 5,
     "transfer": 4,
@@ -46,7 +43,6 @@ FAULTS = {
     "stopped in order": 2,
 }
 MACHINES_MAX = 7
-CHANGE_SECONDS = 5.0  # after which a change that was asked for happens no more
 
 
 class Nemesis:
@@ -54,13 +50,13 @@ class Nemesis:
 
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
+        self.operator = simulation.operator
         self.world = simulation.world
         self.random = Random(simulation.world.random.getrandbits(64))
         self.until = 0.0
         self.is_over = False
         self.cuts: dict[tuple[str, str], int] = {}
-        self.shrinks: list[float] = []  # until when a voter may yet go that was asked to
-        self.forgetful: Machine | None = None  # whose promises are lost
+        self.moves = 0
 
     def begin(self, seconds: float) -> None:
         self.until = seconds
@@ -74,7 +70,7 @@ class Nemesis:
         if self.is_over:
             return
         self._later()
-        self._settle_members()
+        self.operator.settle_members()
         weights = self.simulation.shape.weights
         if not any(weights.values()):
             return
@@ -85,16 +81,13 @@ class Nemesis:
 
     # Who
 
-    def _machines(self) -> list[Machine]:
-        return [m for m in self.simulation.machines.values() if not m.is_gone]
-
     def _up(self) -> Machine | None:
-        ups = [machine for machine in self._machines() if machine.is_up]
+        ups = [machine for machine in self.operator.machines() if machine.is_up]
         return self.random.choice(ups) if ups else None
 
     def _running(self) -> Machine | None:
         """A node with a core, the leader more often than others."""
-        ups = [machine for machine in self._machines() if machine.raft is not None]
+        ups = [machine for machine in self.operator.machines() if machine.raft is not None]
         leader = self.simulation.leader()
         if leader is not None and self.random.random() < 0.3:
             return leader
@@ -116,7 +109,7 @@ class Nemesis:
                 self.simulation.network.mend(*key)
 
     def _partition(self) -> bool:
-        machines = self._machines()
+        machines = self.operator.machines()
         if len(machines) < 2:
             return False
         rng = self.random
@@ -135,7 +128,7 @@ class Nemesis:
         return True
 
     def _one_way_partition(self) -> bool:
-        machines = self._machines()
+        machines = self.operator.machines()
         if len(machines) < 2:
             return False
         one = self.random.choice(machines)
@@ -153,7 +146,7 @@ class Nemesis:
         return True
 
     def _bridge(self) -> bool:
-        machines = self._machines()
+        machines = self.operator.machines()
         if len(machines) < 3:
             return False
         self.random.shuffle(machines)
@@ -168,7 +161,7 @@ class Nemesis:
         return True
 
     def _flapping_link(self) -> bool:
-        machines = self._machines()
+        machines = self.operator.machines()
         if len(machines) < 2:
             return False
         one, other = self.random.sample(machines, 2)
@@ -215,7 +208,7 @@ class Nemesis:
         return machine is not None
 
     def _power_loss_of_all(self) -> bool:
-        for machine in self._machines():
+        for machine in self.operator.machines():
             if machine.is_up:
                 machine.lose_power()
         return True
@@ -256,7 +249,7 @@ class Nemesis:
             return
         if machine.is_rotten and machine.fatal:
             self._say("the operator empties the folder of %s", machine.nid)
-            self.empty(machine)
+            self.operator.empty(machine)
             return
         machine.start()
 
@@ -282,8 +275,32 @@ class Nemesis:
         machine.serving.soon(machine.serving.take_time, seconds)
         return True
 
+    def _suspended(self) -> bool:
+        machine = self._running()
+        if machine is None:
+            return False
+        seconds = self.random.choice([0.05, 0.3, 1.0])
+        machine.say("sleeps for %.3f s", seconds)
+        for process in machine.suspend(seconds):
+            self.world.harness.after(seconds, process.go_on)
+        return True
+
+    def _moved(self) -> bool:
+        """A node comes back at another address and tells the others."""
+        leader = self.simulation.leader()
+        machine = self.random.choice(self.operator.machines())
+        if leader is None or leader.raft.committed_membership.get(machine.nid) is None:
+            return False  # who looks for a cluster is found at the listed address only
+        if machine.is_up:
+            machine.kill()
+        self.moves += 1
+        machine.move(self.moves)
+        machine.ensemble = self.operator.listing(machine)
+        machine.say("moves to %s", machine.addr)
+        return True
+
     def _clock_jump(self) -> bool:
-        machine = self.random.choice(self._machines())
+        machine = self.random.choice(self.operator.machines())
         jump = self.random.choice([-3_600_000, -2000, -100, 100, 2000, 3_600_000])
         machine.say("clock jumps by %d ms", jump)
         machine.clock.offset_ms += jump
@@ -292,12 +309,12 @@ class Nemesis:
     # Disks
 
     def _slow_disk(self) -> bool:
-        machine = self.random.choice(self._machines())
+        machine = self.random.choice(self.operator.machines())
         machine.disk_delay = self.random.choice([(0.0, 0.001), (0.02, 0.1), (0.1, 0.4)])
         return True
 
     def _short_writes(self) -> bool:
-        machine = self.random.choice(self._machines())
+        machine = self.random.choice(self.operator.machines())
         machine.disk.short_writes = self.random.choice([0.0, 0.3])
         return True
 
@@ -320,38 +337,9 @@ class Nemesis:
 
     # What forgets
 
-    def _may_forget(self, machine: Machine) -> bool:
-        """Would a majority still remember everything if this one did not?"""
-        leader = self.simulation.leader()
-        if leader is None or leader.raft is None or self.forgetful not in (None, machine):
-            return False
-        raft = leader.raft
-        if raft.log.config_index > raft.log.commit or raft.log.commit < raft.term_start:
-            return False
-        member = raft.membership.get(machine.nid)
-        if member is None or machine is leader:
-            return False
-        return not member.is_voter or self._voters_left() >= 3
-
-    def _voters_left(self) -> int:
-        """How many voters there are at least, when all that was asked has come to pass."""
-        leader = self.simulation.leader()
-        if leader is None:
-            return 0
-        self.shrinks = [time for time in self.shrinks if time > self.world.now]
-        outs = sum(machine.wants_out for machine in self._machines())
-        return len(leader.raft.membership.voters) - len(self.shrinks) - outs
-
-    def _may_shrink(self) -> bool:
-        """Would the voters that remember be a majority with one voter less, too?"""
-        if self.forgetful is not None and self._voters_left() < 4:
-            return False
-        self.shrinks.append(self.world.now + CHANGE_SECONDS)
-        return True
-
     def _bit_rot(self) -> bool:
-        machine = self.random.choice(self._machines())
-        if not self._may_forget(machine):
+        machine = self.random.choice(self.operator.machines())
+        if not self.operator.may_forget(machine):
             return False
         if machine.is_up:
             machine.kill()
@@ -360,54 +348,17 @@ class Nemesis:
             return False
         machine.say("a bit rots: %s", where)
         machine.is_rotten = True
-        self.forgetful = machine
+        self.operator.forgetful = machine
         return True
 
     def _emptied_folder(self) -> bool:
-        machine = self.random.choice(self._machines())
-        if not self._may_forget(machine):
+        machine = self.random.choice(self.operator.machines())
+        if not self.operator.may_forget(machine):
             return False
         if machine.is_up:
             machine.kill()
-        self.empty(machine)
+        self.operator.empty(machine)
         return True
-
-    def empty(self, machine: Machine) -> None:
-        machine.say("its folder is emptied")
-        self.forgetful = machine
-        machine.is_rotten = False
-        machine.disk.wipe()
-        machine.ensemble = self._listing(machine)
-        machine.start()
-
-    def _listing(self, machine: Machine) -> list[tuple[str, str]]:
-        return [(m.nid, m.addr) for m in self._machines() if m is not machine]
-
-    def _settle_members(self) -> None:
-        """See who is whole again, and who is out."""
-        leader = self.simulation.leader()
-        if leader is None or leader.raft.log.commit < leader.raft.term_start:
-            return
-        membership = leader.raft.committed_membership
-        machine = self.forgetful
-        if machine is not None and machine.raft is not None and not machine.is_rotten:
-            member = membership.get(machine.nid)
-            if machine.is_gone or (
-                member is not None
-                and member.incarnation == machine.raft.incarnation
-                and member.role != "learner"
-            ):
-                self.forgetful = None
-        elif machine is not None and machine.raft is not None and machine.service.role.serving:
-            machine.is_rotten = False  # the flipped bit did not matter
-        for machine in self._machines():
-            if machine.wants_out and membership.get(machine.nid) is None:
-                machine.say("is out")
-                machine.is_gone = True
-                if machine is self.forgetful:
-                    self.forgetful = None
-                if machine.is_up:
-                    machine.kill()
 
     # Members
 
@@ -415,19 +366,11 @@ class Nemesis:
         machine = self._running()
         if machine is None or machine.serving is None:
             return False
-        self.ask(machine, name, *fields)
+        self.operator.ask(machine, name, *fields)
         return True
 
-    def ask(self, machine: Machine, name: str, *fields: Any) -> None:
-        """A request of the operator to one node."""
-        assert machine.serving is not None
-        machine.say("is asked: %s %s", name, fields)
-        future = Future((name, *fields))
-        future.add_done_callback(lambda done: machine.say("answers %s: %r", name, done.value))
-        machine.serving.soon(machine.service.ask, future, Request(name, fields))
-
     def _transfer(self) -> bool:
-        targets = ["", *(m.nid for m in self._machines())]
+        targets = ["", *(m.nid for m in self.operator.machines())]
         return self._ask("transfer", self.random.choice(targets))
 
     def _snapshot(self) -> bool:
@@ -445,24 +388,24 @@ class Nemesis:
         if len(self.simulation.machines) >= MACHINES_MAX or self.simulation.leader() is None:
             return False
         machine = self.simulation.new_machine()
-        machine.ensemble = self._listing(machine)
+        machine.ensemble = self.operator.listing(machine)
         machine.start()
         return True
 
     def _node_removed(self) -> bool:
-        machines = self._machines()
+        machines = self.operator.machines()
         if len(machines) < 2 or any(machine.wants_out for machine in machines):
             return False
-        if not self._may_shrink():
+        if not self.operator.may_shrink():
             return False
         machine = self.random.choice(machines)
         machine.wants_out = True
         return self._ask("change", "remove", machine.nid, "")
 
     def _demoted(self) -> bool:
-        machine = self.random.choice(self._machines())
+        machine = self.random.choice(self.operator.machines())
         op = self.random.choice(["demote", "promote"])
-        if op == "demote" and not self._may_shrink():
+        if op == "demote" and not self.operator.may_shrink():
             return False
         return self._ask("change", op, machine.nid, "")
 
@@ -486,33 +429,6 @@ class Nemesis:
                     process.go_on()
             if not machine.is_up and not machine.is_gone:
                 self._restart(machine)
-
-    def is_settled(self) -> bool:
-        """Does every node that should be in the cluster serve?"""
-        self._settle_members()
-        return not self.why()
-
-    def why(self) -> str:
-        """What is still missing."""
-        leader = self.simulation.leader()
-        if leader is None:
-            return "nobody leads"
-        raft = leader.raft
-        if raft.log.commit < raft.term_start or raft.log.config_index > raft.log.commit:
-            return f"leader {leader.nid} has not committed its term or membership"
-        for machine in self._machines():
-            member = raft.membership.get(machine.nid)
-            if machine.raft is None:
-                return f"node {machine.nid} has no core ({machine.fatal or 'up'})"
-            if member is None or member.incarnation != machine.raft.incarnation:
-                return f"node {machine.nid} is no member"
-            if member.role == "learner":
-                return f"node {machine.nid} is still a learner"
-            if machine.service._stopping:
-                return f"node {machine.nid} is about to stop"
-            if not machine.service.role.serving:
-                return f"node {machine.nid} does not serve ({machine.service.role})"
-        return ""
 
     def _duration(self) -> float:
         return self.random.choice([0.03, 0.15, 0.4, 1.0]) * self.random.uniform(0.5, 1.5)

@@ -23,6 +23,7 @@ from pyraft_fast.consensus import (
     announcing,
     diskwork,
     driver,
+    frames,
     node,
     parent,
     recovery,
@@ -30,8 +31,10 @@ from pyraft_fast.consensus import (
     snapshots,
 )
 from pyraft_fast.consensus.diskwork import DiskThread
+from pyraft_fast.core import log, replication
+from pyraft_fast.core.work import Config
 from pyraft_fast.errors import RaftException
-from pyraft_fast.link import ring
+from pyraft_fast.link import pipe, ring
 from pyraft_fast.serving import child, propose, reads, requests, service
 from pyraft_fast.serving import snapshot as serving_snapshot
 from pyraft_fast.serving.snapshot import SnapshotWriter
@@ -40,6 +43,7 @@ from pyraft_fast.storage.disk import OsDisk
 from tests.simulator import checks
 from tests.simulator.loop import PowerLoss, Process, World
 from tests.simulator.machine import ProcessExit, SimChild
+from tests.simulator.shape import Shape
 
 if TYPE_CHECKING:
     from tests.simulator.run import Simulation
@@ -73,11 +77,14 @@ class SimTime:
     def monotonic_ns(self) -> int:
         return int(self.monotonic() * 1e9)
 
-    def clock_gettime(self, _: int) -> float:
-        return self.monotonic()
+    def clock_gettime(self, clock: int) -> float:
+        process = self._world.current
+        if clock == self.CLOCK_BOOTTIME:
+            return process.clock.boottime(process.now())
+        return process.monotonic()
 
-    def clock_gettime_ns(self, _: int) -> int:
-        return int(self.monotonic() * 1e9)
+    def clock_gettime_ns(self, clock: int) -> int:
+        return int(self.clock_gettime(clock) * 1e9)
 
     def time_ns(self) -> int:
         process = self._world.current
@@ -257,6 +264,14 @@ def start_child(machine: Any, _: int, *, ring_bytes: int) -> SimChild:
     return SimChild(machine)
 
 
+def _config(shape: Shape) -> Callable[..., Config]:
+    def config(*values: Any, **named: Any) -> Config:
+        named.update(append_bytes_max=shape.append_bytes, inflight_messages_max=shape.inflight)
+        return Config(*values, **named)
+
+    return config
+
+
 def _disk_method(name: str) -> Callable[..., Any]:
     def method(_: OsDisk, *arguments: Any, **named: Any) -> Any:
         return getattr(current().machine.disk, name)(*arguments, **named)
@@ -281,6 +296,7 @@ def replacements(simulation: Simulation) -> Iterator[tuple[object, str, Any]]:
     yield node, "ThreadPoolExecutor", lambda *_, **__: object()
     yield node, "Raft", checks.CheckedRaft
     yield node, "Driver", checks.CheckedDriver
+    yield node, "Config", _config(shape)
     yield recovery, "Wal", checks.CheckedWal
     yield service, "Applier", checks.CheckedApplier
     yield service, "SnapshotWriter", SimSnapshotWriter
@@ -299,6 +315,11 @@ def replacements(simulation: Simulation) -> Iterator[tuple[object, str, Any]]:
         (settings, "SEGMENT_BYTES_MIN", 4096),
         (snapshots, "SNAPSHOT_CHUNK_BYTES", shape.chunk_bytes),
         (storage_snapshot, "SNAPSHOT_CHUNK_BYTES", shape.chunk_bytes),
+        (frames, "READ_BYTES", shape.read_bytes),
+        (pipe, "READ_BYTES", shape.read_bytes),
+        (log, "LOG_CACHE_ENTRIES_MAX", shape.cache_entries),
+        (replication, "APPEND_ENTRIES_MAX", shape.append_entries),
+        (propose, "PENDING_BATCHES_MAX", shape.pending_batches),
         (driver, "TAIL_ENTRIES", shape.tail_entries),
         (driver, "TAIL_ENTRIES_MAX", 20 * shape.tail_entries + 20),
     ):

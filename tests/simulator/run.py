@@ -21,6 +21,7 @@ from tests.simulator.loop import EPOCH_MS, Clock, World
 from tests.simulator.machine import Machine, SimChild
 from tests.simulator.nemesis import FAULTS, Nemesis
 from tests.simulator.network import Network, Way
+from tests.simulator.operator import Operator
 from tests.simulator.shape import Options, draw
 
 CLUSTER = 0xC1
@@ -78,6 +79,7 @@ class Simulation:
         self.checks = Checks(self)
         self.machines: dict[str, Machine] = {}
         self.clients = Clients(self)
+        self.operator = Operator(self)
         self.nemesis = Nemesis(self)
         self.is_healed = False
 
@@ -121,10 +123,16 @@ class Simulation:
         return machine
 
     def found(self) -> None:
-        """A cluster whose voters have nothing but the founding entry."""
+        """A cluster whose voters have nothing but the founding entry, or nodes without files."""
         rng = self.world.random
         for _ in range(self.shape.nodes):
             self.new_machine()
+        if self.shape.founding == "join":
+            listing = [(machine.nid, machine.addr) for machine in self.machines.values()]
+            for machine in self.machines.values():
+                machine.ensemble = listing
+                machine.start()
+            return
         incarnations = {nid: rng.randint(1, 2**32 - 1) for nid in self.machines}
         members = sorted(
             Member(m.nid, m.addr, incarnations[m.nid], VOTER) for m in self.machines.values()
@@ -205,8 +213,8 @@ class Simulation:
         deadline = world.now + HEAL_SECONDS
         self.say("", "healed")
         require(
-            world.run(deadline, self.nemesis.is_settled),
-            "a leader and all members back in time after healing", self.nemesis.why(),
+            world.run(deadline, self.operator.is_settled),
+            "a leader and all members back in time after healing", self.operator.why(),
         )  # fmt: skip
         self.clients.asking = False
         world.run(
@@ -231,10 +239,10 @@ class Simulation:
                 min(deadline, world.now + 3.0),
                 lambda done=done: all(each.is_over for each in done),
             )
-            if done and all(each.is_ok for each in done) and self.nemesis.is_settled():
+            if done and all(each.is_ok for each in done) and self.operator.is_settled():
                 return
             world.run(world.now + 0.2)
-        require(False, "every member serves in time after healing", self.nemesis.why())
+        require(False, "every member serves in time after healing", self.operator.why())
 
     def _finish(self) -> None:
         """The same data everywhere, and a history that one order explains."""
@@ -257,12 +265,12 @@ class Simulation:
             )  # fmt: skip
 
 
-RUNS = [0]
+RUNS: list[int] = []  # since garbage was collected: it may not be during a run
+RUNS_PER_COLLECTION = 20
 
 
 def simulate(seed: int, options: Options | None = None) -> Report:
     """Run one seed. Raises Violation."""
-    RUNS[0] += 1
     disabled = logging.root.manager.disable
     collecting = gc.isenabled()
     gc.disable()
@@ -277,5 +285,7 @@ def simulate(seed: int, options: Options | None = None) -> Report:
         logging.disable(disabled)
         if collecting:
             gc.enable()
-        if RUNS[0] % 10 == 0:
+        RUNS.append(seed)
+        if len(RUNS) >= RUNS_PER_COLLECTION:
+            RUNS.clear()
             gc.collect()

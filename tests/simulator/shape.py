@@ -16,6 +16,15 @@ class Options:
     nodes: int = 0  # 0: the seed decides
 
 
+LEVELS = (
+    ("linearizable",),
+    ("linearizable",),
+    ("lease",),
+    ("linearizable", "lease", "local"),
+    ("linearizable", "lease", "local", "max-age:50", "max-age:300"),
+)
+
+
 @dataclass
 class Shape:
     """One run's constants."""
@@ -43,7 +52,16 @@ class Shape:
     repeat: float = 0.0
     overtake: float = 0.0
     pace: float = 0.15  # seconds between faults
-    reads: str = "linearizable"  # the level of all clients' reads
+    reads: str = "linearizable"  # the level that nodes are set to
+    levels: tuple[str, ...] = ()  # what clients draw the level of each read from
+    digests: str = "sampled"
+    founding: str = "files"  # or "join": the nodes find each other
+    append_bytes: int = 1 << 20  # of entries in one message
+    append_entries: int = 4096
+    inflight: int = 64  # messages
+    cache_entries: int = 1 << 16  # of the log in memory
+    pending_batches: int = 256  # of one node under way
+    read_bytes: int = 4096  # of a socket at once
     weights: dict[str, int] = field(default_factory=dict)
 
 
@@ -59,7 +77,7 @@ def draw(rng: Random, options: Options, faults: dict[str, int]) -> Shape:
     shape.tail_entries = rng.choice([0, 3, 20, 200])
     shape.answer_seconds = rng.choice([0.5, 1.0, 2.0])
     shape.disk_delay = rng.choice([(0.0001, 0.0005), (0.0005, 0.003), (0.001, 0.02), (0.0, 0.1)])
-    shape.clients = rng.choice([1, 2, 3, 4])
+    shape.clients = rng.choice([1, 2, 4, 6])
     shape.keys = rng.choice([1, 2, 3, 5])
     shape.think = rng.choice([0.01, 0.03, 0.06])
     shape.drift = rng.choice([0.0, 0.01, 0.05])
@@ -71,5 +89,13 @@ def draw(rng: Random, options: Options, faults: dict[str, int]) -> Shape:
     shape.overtake = rng.choice([0.0, 0.0, 0.05, 0.2])
     shape.pace = rng.choice([0.05, 0.1, 0.2])
     shape.reads = rng.choice(["linearizable", "linearizable", "lease"])
+    shape.levels = rng.choice(LEVELS)
+    shape.digests = rng.choice(["off", "sampled", "all"])
+    shape.founding = rng.choice(["files"] * 11 + ["join"])
+    shape.append_bytes = rng.choice([1, 300, 1 << 20, 1 << 20])
+    shape.append_entries = rng.choice([1, 5, 4096])
+    shape.inflight = rng.choice([1, 3, 64, 64])
+    shape.cache_entries = rng.choice([2, 16, 1 << 16])
+    shape.pending_batches = rng.choice([1, 4, 256, 256])
     shape.weights = {name: weight * rng.choice([0, 1, 1, 4]) for name, weight in faults.items()}
     return shape

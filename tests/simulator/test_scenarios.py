@@ -24,7 +24,7 @@ class Scene:
         self.patches.__enter__()
         checks.NOW.append(self.simulation.checks)
         self.simulation.found()
-        self.until(self.simulation.nemesis.is_settled)
+        self.until(self.simulation.operator.is_settled)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -35,7 +35,7 @@ class Scene:
 
     def until(self, done: Callable[[], bool], seconds: float = 10.0) -> None:
         world = self.simulation.world
-        assert world.run(world.now + seconds, done), self.simulation.nemesis.why()
+        assert world.run(world.now + seconds, done), self.simulation.operator.why()
 
     def leader(self) -> Machine:
         found = self.simulation.leader()
@@ -57,7 +57,7 @@ class Scene:
 
     def transfer(self, target: Machine) -> None:
         leader = self.leader()
-        self.simulation.nemesis.ask(leader, "transfer", target.nid)
+        self.simulation.operator.ask(leader, "transfer", target.nid)
         self.until(lambda: self.simulation.leader() is target)
 
 
@@ -67,7 +67,7 @@ def test_a_laggard_answers_a_leader_that_was_set_up_anew_behind_its_back() -> No
         laggard, lost = scene.followers()[:2]
         scene.cut_off(laggard)
         lost.kill()
-        scene.simulation.nemesis.empty(lost)
+        scene.simulation.operator.empty(lost)
         voters = scene.leader().raft.membership.voters
         assert lost.nid in [member.nid for member in voters]
 
@@ -82,6 +82,6 @@ def test_a_laggard_answers_a_leader_that_was_set_up_anew_behind_its_back() -> No
         scene.until(is_back)
         scene.transfer(lost)
         scene.mend()
-        scene.until(scene.simulation.nemesis.is_settled)
+        scene.until(scene.simulation.operator.is_settled)
         index = scene.leader().raft.log.commit
         scene.until(lambda: laggard.raft.log.commit >= index)
