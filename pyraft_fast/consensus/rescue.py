@@ -8,9 +8,10 @@ one can disturb (`identity.judge_hello` refuses it by that id).
 
 The old log cannot be written on, since its files carry the old id. So a new snapshot and a new log
 are made in a folder beside it, entry by entry, with the same indexes, terms, times and payloads;
-only the cluster's id in the membership entries changes. Behind the last entry come, in a new term,
-membership entries that remove the other members one by one, as a leader would. The node keeps its
-incarnation and the log goes on counting its starts, so its sessions go on too.
+in the membership entries only the cluster's id changes, and that this node was removed for ever,
+should it have been. Behind the last entry come, in a new term, membership entries that remove the
+other members one by one, as a leader would. The node keeps its incarnation and the log goes on
+counting its starts, so its sessions go on too.
 
 Crashes: nothing of the old files is touched before the new ones are durable to their last byte and
 a mark says so. From then on files are only renamed, in two steps that the mark tells apart (the old
@@ -212,15 +213,15 @@ def plan(survivor: Survivor, cluster: int, addr: str) -> list[Membership]:
     the one member, a voter at `addr`, and all others are removed.
     """
     identity = survivor.identity
-    now = survivor.membership._replace(cluster=cluster, bootstrap=1)
+    removed = tuple(n for n in survivor.membership.removed if n != identity.incarnation)
+    now = survivor.membership._replace(cluster=cluster, removed=removed, bootstrap=1)
     steps: list[Membership] = []
     if survivor.me is None and (other := now.get(identity.nid)) is not None:
         now = _without(now, other)  # another node that took this one's name
         steps.append(now)
     me = Member(identity.nid, addr, identity.incarnation, VOTER)
     members = [member for member in now.members if member.nid != me.nid]
-    removed = tuple(number for number in now.removed if number != me.incarnation)
-    now = now._replace(members=tuple(sorted([*members, me])), removed=removed)
+    now = now._replace(members=tuple(sorted([*members, me])))
     steps.append(now)
     for member in members:
         now = now.with_removed(member.nid)
@@ -314,7 +315,7 @@ def _write_snapshot(survivor: Survivor, cluster: int, stage: str, disk: Disk) ->
         return
     meta = found.meta._replace(cluster=cluster)
     if meta.membership:
-        membership = Membership.decode(meta.membership)._replace(cluster=cluster)
+        membership = _carried_over(meta.membership, survivor.identity, cluster)
         meta = meta._replace(membership=membership.encode())
     path = names.joined(stage, os.path.basename(found.path))
     items = snapshots.read_items(found.path, disk)
@@ -367,16 +368,26 @@ def _copy_entries(
     reader = _LogReader(disk, log)
     try:
         for run in reader.runs(first):
-            wal.append(state, [_for_cluster(entry, cluster).record for entry in run])
+            entries = [_for_cluster(entry, survivor.identity, cluster) for entry in run]
+            wal.append(state, [entry.record for entry in entries])
     finally:
         reader.close()
 
 
-def _for_cluster(entry: Entry, cluster: int) -> Entry:
+def _for_cluster(entry: Entry, me: Identity, cluster: int) -> Entry:
     if entry.kind != KIND_CONFIG:
         return entry
-    membership = Membership.decode(entry.payload)._replace(cluster=cluster)
+    membership = _carried_over(entry.payload, me, cluster)
     return Entry.make(entry.kind, entry.index, entry.term, entry.time_ms, membership.encode())
+
+
+def _carried_over(payload: bytes, me: Identity, cluster: int) -> Membership:
+    """A membership of the past for the new cluster. Where this node was removed it only left: a
+    newcomer that has replayed up to there would tell its leader to go.
+    """
+    old = Membership.decode(payload)
+    removed = tuple(number for number in old.removed if number != me.incarnation)
+    return old._replace(cluster=cluster, removed=removed)
 
 
 def _file_of(found: snapshots.Found) -> SnapshotFile:
