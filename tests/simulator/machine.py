@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.simulator.run import Simulation
 
 PIPE_SECONDS = 0.0001
-WORKERS: list[Any] = []
+WORKERS: list[Any] = []  # one for all nodes of a run; it knows who watches its tables
 BELL_SECONDS = 0.00005
 
 

@@ -18,7 +18,7 @@ from tests.simulator import checks, patches
 from tests.simulator.checks import Checks
 from tests.simulator.clients import Clients
 from tests.simulator.loop import EPOCH_MS, Clock, World
-from tests.simulator.machine import Machine, SimChild
+from tests.simulator.machine import WORKERS, Machine, SimChild
 from tests.simulator.nemesis import FAULTS, Nemesis
 from tests.simulator.network import Network, Way
 from tests.simulator.operator import Operator
@@ -282,6 +282,7 @@ def simulate(seed: int, options: Options | None = None) -> Report:
         text = f"{type(error).__name__}: {error}"
         raise Violation(seed, simulation.world.steps, text, simulation.trace()) from error
     finally:
+        WORKERS.clear()  # or it would hold all that was
         logging.disable(disabled)
         if collecting:
             gc.enable()
