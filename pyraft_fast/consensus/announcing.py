@@ -57,7 +57,9 @@ async def announce(driver: Driver, control: Control, node: Announcer) -> None:
             return
         try:
             await _find_members(driver, node)
-            if driver.raft.leader or me is None:
+            # Without a leader, too: it may be one that this node has never heard of, and that looks
+            # for it at its old address.
+            if driver.raft.leader or me is None or me.addr != node.identity.addr:
                 await _tell_leader(driver, control, node)
                 return
         except (Unreachable, ProtocolError, TryAgain, ClusterDown) as error:
@@ -79,8 +81,10 @@ async def _tell_leader(driver: Driver, control: Control, node: Announcer) -> Non
     if driver.raft.leader:
         await control.ask_leader("JOIN", args)
         return
-    last: RaftException = Unreachable("no listed member answers")
-    for _, address in node.settings.ensemble:
+    last: RaftException = Unreachable("no other member answers")
+    known = [m.addr for m in driver.raft.membership.members if m.nid != node.identity.nid]
+    listed = [address for _, address in node.settings.ensemble]
+    for address in dict.fromkeys([*listed, *known]):
         try:
             await ask_leader(address, "JOIN", args, JOIN_SECONDS_MAX)
             return

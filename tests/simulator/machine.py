@@ -314,6 +314,8 @@ class Machine:
         self.wants_out = False  # it was asked to leave
         self.is_rotten = False
         self.is_gone = False  # removed for good
+        self.is_held = False  # nobody starts it again for now
+        self.overwrites = False  # started with -o: it replaces whoever had its name
         self.starts = 0
 
     def say(self, text: str, *facts: Any) -> None:
@@ -358,6 +360,7 @@ class Machine:
             port=self.port,
             folder=self.folder,
             ensemble=self.ensemble,
+            overwrite_peer=self.overwrites,
             heartbeat_ms=shape.heartbeat_ms,
             election_ms_min=shape.election_ms_min,
             election_ms_max=shape.election_ms_max,

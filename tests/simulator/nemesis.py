@@ -245,12 +245,14 @@ class Nemesis:
         self.world.harness.after(delay, self._restart, machine)
 
     def _restart(self, machine: Machine) -> None:
-        if machine.is_up or machine.is_gone:
+        if machine.is_up or machine.is_gone or machine.is_held:
             return
         if machine.is_rotten and machine.fatal:
             self._say("the operator empties the folder of %s", machine.nid)
             self.operator.empty(machine)
             return
+        if machine.ensemble:
+            machine.ensemble = self.operator.listing(machine)
         machine.start()
 
     # Nodes that stand still
@@ -287,9 +289,8 @@ class Nemesis:
 
     def _moved(self) -> bool:
         """A node comes back at another address and tells the others."""
-        leader = self.simulation.leader()
         machine = self.random.choice(self.operator.machines())
-        if leader is None or leader.raft.committed_membership.get(machine.nid) is None:
+        if not self.operator.is_member(machine):
             return False  # who looks for a cluster is found at the listed address only
         if machine.is_up:
             machine.kill()
@@ -396,17 +397,20 @@ class Nemesis:
         machines = self.operator.machines()
         if len(machines) < 2 or any(machine.wants_out for machine in machines):
             return False
-        if not self.operator.may_shrink():
-            return False
         machine = self.random.choice(machines)
+        if not self.operator.is_member(machine) or not self.operator.may_shrink():
+            return False
         machine.wants_out = True
         return self._ask("change", "remove", machine.nid, "")
 
     def _demoted(self) -> bool:
         machine = self.random.choice(self.operator.machines())
         op = self.random.choice(["demote", "promote"])
-        if op == "demote" and not self.operator.may_shrink():
-            return False
+        if op == "demote":
+            if self.simulation.shape.founding == "join":
+                return False  # too few voters for what was founded, and it would not serve
+            if not self.operator.may_shrink():
+                return False
         return self._ask("change", op, machine.nid, "")
 
     # Afterwards

@@ -30,6 +30,11 @@ class Operator:
         """All that were not removed for good."""
         return [m for m in self.simulation.machines.values() if not m.is_gone]
 
+    def is_member(self, machine: Machine) -> bool:
+        """Does the leader know it for certain?"""
+        leader = self.simulation.leader()
+        return leader is not None and bool(leader.raft.committed_membership.get(machine.nid))
+
     def may_forget(self, machine: Machine) -> bool:
         """Would a majority still remember everything if this one did not?"""
         leader = self.simulation.leader()
@@ -64,6 +69,7 @@ class Operator:
         machine.say("its folder is emptied")
         self.forgetful = machine
         machine.is_rotten = False
+        machine.overwrites = True
         machine.disk.wipe()
         machine.ensemble = self.listing(machine)
         machine.start()

@@ -85,3 +85,27 @@ def test_a_laggard_answers_a_leader_that_was_set_up_anew_behind_its_back() -> No
         scene.until(scene.simulation.operator.is_settled)
         index = scene.leader().raft.log.commit
         scene.until(lambda: laggard.raft.log.commit >= index)
+
+
+def test_a_node_that_moved_finds_a_leader_it_never_heard_of() -> None:
+    """Its leader is a newcomer, which looks for it at its old address."""
+    with Scene(3) as scene:
+        mover = scene.followers()[0]
+        mover.is_held = True
+        mover.kill()
+        newcomer = scene.simulation.new_machine()
+        newcomer.ensemble = scene.simulation.operator.listing(newcomer)
+        newcomer.start()
+
+        def votes() -> bool:
+            leader = scene.simulation.leader()
+            member = leader and leader.raft.committed_membership.get(newcomer.nid)
+            return bool(member and member.is_voter)
+
+        scene.until(votes)
+        scene.transfer(newcomer)
+        mover.move(1)
+        mover.is_held = False
+        mover.start()
+        scene.until(scene.simulation.operator.is_settled)
+        assert scene.leader().raft.committed_membership.get(mover.nid).addr == mover.addr
