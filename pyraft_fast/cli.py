@@ -1,4 +1,4 @@
-"""The `pyraft-fast` command: run a node, look into its files, or save what a survivor has.
+"""The `pyraft-fast` command: run a node, look into its files, measure, or save what is left.
 
 Errors a user can cause end in one line on standard error: status 2 for flags that cannot be
 used, status 1 for a node that cannot start or had to stop.
@@ -19,6 +19,7 @@ RUN_HELP = """\
   pyraft-fast -a 127.0.0.1:5010 -i 1
   pyraft-fast -a 127.0.0.1:5010 -i 1 -e 2/127.0.0.1:5020,3/127.0.0.1:5030
   pyraft-fast dump FILE        print a log or snapshot file as readable lines
+  pyraft-fast bench            measure nodes beside redis-server and other peers on this machine
   pyraft-fast recover          make a cluster of one of a survivor, when a majority is lost for
                                good (see pyraft-fast recover --help)
 """
@@ -54,7 +55,14 @@ def recover_node(argv: Sequence[str]) -> int:
     return recover.run(argv, sys.stdout, sys.stdin)
 
 
-COMMANDS = {"dump": dump_files, "recover": recover_node}
+def bench(argv: Sequence[str]) -> int:
+    """Measure nodes and peers; see `bench`."""
+    from pyraft_fast.bench.run import run  # here, so that a node starts without it
+
+    return run(argv, sys.stdout, sys.stderr)
+
+
+COMMANDS = {"bench": bench, "dump": dump_files, "recover": recover_node}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
