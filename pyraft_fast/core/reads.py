@@ -42,6 +42,15 @@ class _Bundle(NamedTuple):
     contexts: list[int]
 
 
+def _before_what_follows(raft: Raft, clock_ms: int) -> int:
+    """The time for a read at the commit index: not past the entry that comes next.
+
+    Else the read would find a key over that the next entry, stamped earlier, still keeps (PERSIST).
+    """
+    following = raft.log.read(raft.log.commit + 1, raft.log.commit + 2, 1)
+    return min(clock_ms, following[0].time_ms) if following else clock_ms
+
+
 class Reads:
     """Reads of one node, and those asked of it while it leads."""
 
@@ -77,6 +86,7 @@ class Reads:
         newest = raft.log.read(commit, commit + 1, 1)
         if newest and raft.lease.is_held(raft):
             clock_ms = max(self.clock_ms, newest[0].time_ms, raft.lease.clock_ms(raft))
+            clock_ms = _before_what_follows(raft, clock_ms)
             self._finish(raft, _Round(self.number, commit, clock_ms, asks))
         else:
             self.waiting += asks
@@ -87,7 +97,8 @@ class Reads:
             return False
         self.number += 1
         asks, self.waiting = self.waiting, []
-        self._rounds.append(_Round(self.number, raft.log.commit, raft.clock_ms, asks))
+        clock_ms = _before_what_follows(raft, raft.clock_ms)
+        self._rounds.append(_Round(self.number, raft.log.commit, clock_ms, asks))
         if raft.voting_peers:
             return True
         self.confirm(raft)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyraft_fast._entry import KIND_COMMANDS
 from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.reads import ROUNDS_MAX
@@ -38,6 +39,18 @@ def test_6_4_a_read_is_answered_when_a_majority_still_follows() -> None:
     confirm(raft, "3")
     (state,) = obey(raft).reads
     assert (state.context, state.index, state.clock_ms) == (77, raft.log.commit, raft.clock_ms)
+
+
+def test_a_read_is_not_later_than_the_entry_that_comes_next() -> None:
+    raft = ready(raft_of())
+    assert raft.propose(KIND_COMMANDS, b"", 1, 0, 0, 0, 5000)  # keeps a key that ends at 6000
+    obey(raft)
+    tick(raft, now_ms=7000)
+    raft.read(78)
+    obey(raft)
+    confirm(raft, "3")
+    (state,) = obey(raft).reads
+    assert (state.index, state.clock_ms) == (raft.log.last - 1, 5000)
 
 
 def test_6_4_reads_of_a_turn_share_a_round() -> None:
