@@ -17,7 +17,7 @@ from typing import Any
 
 from pyraft_fast.bench.generator import etcd_request
 from pyraft_fast.bench.model import Point
-from pyraft_fast.bench.peers import LOOPBACK, NotHere, Program, Server, ask, free_ports, until
+from pyraft_fast.bench.peers import LOOPBACK, NotHere, Server, ask, free_ports, until
 from pyraft_fast.bench.replies import end_of_response
 
 DRIVE_SECONDS = 300.0
@@ -74,7 +74,7 @@ class Etcd(Server):
             line += ["--listen-client-urls", client, "--advertise-client-urls", client]
             line += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
             line += ["--initial-cluster", cluster, "--initial-cluster-token", folder.name]
-            self.programs.append(Program([*line, "--log-level", "error"], mine))
+            self.launch([*line, "--log-level", "error"], mine)
         until(self._ready, self.tails)
 
     def _ready(self) -> bool:
@@ -115,7 +115,7 @@ class Pyraft(Server):
             line = [self._python, "-m", "pyraft.run_raft", "-i", str(index + 1)]
             line += ["-a", f"{LOOPBACK}:{port}", "-loglevel", "error"]
             line += ["-e", ",".join(others)] if others else []
-            self.programs.append(Program(line, folder / f"node{index + 1}"))
+            self.launch(line, folder / f"node{index + 1}")
         until(lambda: all(ask(p, "SET", "ready?", "yes") for p in self._ports), self.tails)
         until(lambda: self._find_leader(), self.tails)
 
@@ -161,7 +161,7 @@ class Pysyncobj(Server):
         for number, member in enumerate(members):
             others = [other for other in members if other != member]
             line = [self._python, str(DRIVER), str(folder / f"node{number}"), member, *others]
-            self.programs.append(Program(line, folder / f"node{number}"))
+            self.launch(line, folder / f"node{number}")
         until(lambda: self._leader() is not None, self.tails)
 
     def _leader(self) -> Path | None:

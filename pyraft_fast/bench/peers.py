@@ -15,8 +15,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -66,6 +67,26 @@ def until(
         if time.monotonic() - began > seconds:
             raise RuntimeError(f"not within {seconds:.0f} s: {what()}")
         time.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the end: what is started here must not be lost sight of."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which signals never interrupt
+        return
+    came: list[int] = []
+    held = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 class Program:
@@ -131,6 +152,11 @@ class Server:
         """Start it in a folder of its own and await that it serves."""
         raise NotImplementedError
 
+    def launch(self, line: Sequence[str], folder: Path) -> None:
+        """Start one of its programs."""
+        with uninterrupted():
+            self.programs.append(Program(line, folder))
+
     def port(self, via: str = "leader") -> int:
         """Where the load goes."""
         raise NotImplementedError
@@ -176,7 +202,7 @@ class Redis(Server):
             raise NotHere("redis-server is not here: apt-get install redis-server")
         self._port = free_ports(1)
         line = [program, "--port", str(self._port), "--bind", LOOPBACK, "--dir", str(folder)]
-        self.programs = [Program([*line, "--save", "", *self._flags], folder)]
+        self.launch([*line, "--save", "", *self._flags], folder)
         until(lambda: ask(self._port, "PING") == "PONG", self.tails)
 
     def port(self, via: str = "leader") -> int:
@@ -206,17 +232,20 @@ class Ours(Server):
         self._folder = folder
         first = free_ports(2 * self.nodes)
         self._ports = [first + 2 * n for n in range(self.nodes)]
-        self.programs = [self._start_node(n) for n in range(self.nodes)]
+        for index in range(self.nodes):
+            self.launch(self._line(index), self._node_folder(index))
         for port in self._ports:
             until(lambda port=port: self._ready(port), self.tails)  # type: ignore[misc]
 
-    def _start_node(self, index: int) -> Program:
-        folder = self._folder / f"node{index + 1}"
+    def _node_folder(self, index: int) -> Path:
+        return self._folder / f"node{index + 1}"
+
+    def _line(self, index: int) -> list[str]:
         others = [f"{n + 1}/{LOOPBACK}:{p}" for n, p in enumerate(self._ports) if n != index]
         line = [sys.executable, "-m", self._module, "-i", str(index + 1)]
-        line += ["-a", f"{LOOPBACK}:{self._ports[index]}", "--dir", str(folder)]
+        line += ["-a", f"{LOOPBACK}:{self._ports[index]}", "--dir", str(self._node_folder(index))]
         line += ["-e", ",".join(others)] if others else []
-        return Program(line + self._flags, folder)
+        return line + self._flags
 
     def _ready(self, port: int) -> bool:
         with Client(port) as client:
@@ -273,7 +302,8 @@ class Ours(Server):
     def start_again(self, index: int = 0) -> float:
         """Start a node that was ended; returns the seconds until it answers a read."""
         began = time.monotonic()
-        self.programs[index] = self._start_node(index)
+        with uninterrupted():
+            self.programs[index] = Program(self._line(index), self._node_folder(index))
         port = self._ports[index]
         until(lambda: self._ready(port), self.tails)
         return time.monotonic() - began

@@ -18,7 +18,7 @@ from pyraft_fast.bench import load
 from pyraft_fast.bench.foreign import Pysyncobj
 from pyraft_fast.bench.measure import SyncCounter, Usage, available_bytes, memory_bytes
 from pyraft_fast.bench.model import Fact, Figure, Point, Results
-from pyraft_fast.bench.peers import NotHere, Server
+from pyraft_fast.bench.peers import NotHere, Server, uninterrupted
 from pyraft_fast.bench.suites import Level, Suite, server
 from pyraft_fast.bench.works import WORKS
 
@@ -70,9 +70,10 @@ class Runner:
                     one.stop()
             yield running
         finally:
-            for one in running:
-                self.say(f"stopping {one.title}")
-                one.stop()
+            with uninterrupted():
+                for one in running:
+                    self.say(f"stopping {one.title}")
+                    one.stop()
             self._filled.clear()
             self._requests.clear()
 
