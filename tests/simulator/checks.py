@@ -188,7 +188,8 @@ class Checks:
         if message.kind == MessageKind.VOTE_REPLY and not message.flag:
             return
         self.rules.votes_are_kept(raft.incarnation, message)
-        self.steps.voting(raft, message)
+        if message.kind == MessageKind.VOTE:
+            self.steps.asking(message)
         candidate = message.sender if message.kind == MessageKind.VOTE else message.to
         durable = self.durable[raft.incarnation].vote
         require(
@@ -200,6 +201,12 @@ class Checks:
     def counting(self, raft: CheckedRaft, index: int) -> None:
         """A node takes entries for committed."""
         self.steps.counting(raft, index)
+
+    @loud
+    def voting(self, raft: CheckedRaft, term: int, candidate: str) -> None:
+        """A vote is decided on."""
+        if candidate not in ("", raft.nid):
+            self.steps.voting(raft, term, candidate)
 
     @loud
     def acknowledging(self, raft: CheckedRaft, message: Message) -> None:
@@ -320,6 +327,11 @@ class CheckedRaft(Raft):
     def commit_to(self, index: int) -> None:
         NOW[-1].counting(self, index)
         super().commit_to(index)
+
+    def set_vote(self, term: int, vote: str) -> None:
+        if vote != self.vote or term != self.term:
+            NOW[-1].voting(self, term, vote)
+        super().set_vote(term, vote)
 
     def read(self, context: int, *more: Any) -> None:
         self.floors[context] = NOW[-1].rules.commit

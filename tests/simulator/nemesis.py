@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyraft_fast.common import Future
 from tests.simulator.disk import OPERATIONS, PHASES, Trap
+from tests.simulator.network import Way
 
 if TYPE_CHECKING:
     from tests.simulator.machine import Machine
@@ -296,6 +297,7 @@ class Nemesis:
             machine.kill()
         self.moves += 1
         machine.move(self.moves)
+        machine.overwrites = True
         machine.ensemble = self.operator.listing(machine)
         machine.say("moves to %s", machine.addr)
         return True
@@ -422,6 +424,7 @@ class Nemesis:
         for key in list(self.cuts):
             del self.cuts[key]
             network.mend(*key)
+        network.make_way = Way
         for way in network.ways.values():
             way.loss = way.repeat = way.overtake = 0.0
             way.delay, way.jitter = 0.001, 0.001

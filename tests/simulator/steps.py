@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyraft_fast.core.messages import Message, MessageKind
+from pyraft_fast.core.messages import Message
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import Role
 from tests.core.invariants import require
@@ -66,14 +66,16 @@ class Steps:
         require(held in (0, term), "what is counted is on disk",
                 raft.nid, nid, index, term, held)  # fmt: skip
 
-    def voting(self, raft: Raft, message: Message) -> None:
+    def asking(self, message: Message) -> None:
+        """A candidate says how complete its log is."""
+        asked = (message.log_term, message.index)
+        self.asked[message.sender, message.incarnation, message.term] = asked
+
+    def voting(self, raft: Raft, term: int, candidate: str) -> None:
         """A vote goes to a log that is at least as complete (section 3.6.1)."""
         log = raft.log
-        if message.kind == MessageKind.VOTE:
-            asked = (message.log_term, message.index)
-            self.asked[message.sender, message.incarnation, message.term] = asked
-        elif raft.term == message.term and not raft.leader and log.last >= log.first:
+        asked = self.asked.get((candidate, raft.known.get(candidate, 0), term))
+        if asked is not None and log.last >= log.first:
             mine = (log.last_term, log.last)
-            asked = self.asked.get((message.to, message.to_incarnation, message.term), mine)
             require(asked >= mine, "a vote goes to a log as complete",
-                    raft.nid, message, asked, mine)  # fmt: skip
+                    raft.nid, term, candidate, asked, mine)  # fmt: skip
