@@ -18,6 +18,7 @@ from pyraft_fast.consensus.wal import Wal
 from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import Role, Work
+from pyraft_fast.errors import InvariantError
 from pyraft_fast.serving.apply import Applier
 from pyraft_fast.worker.codes import freeze
 from tests.core.invariants import Broken, Invariants, require
@@ -98,7 +99,7 @@ def loud(check: Callable[..., None]) -> Callable[..., None]:
     def checked(self: Checks, *facts: Any) -> None:
         try:
             check(self, *facts)
-        except Broken as error:
+        except (Broken, InvariantError) as error:
             self.simulation.world.broken(error)
             raise
 
@@ -150,8 +151,11 @@ class Checks:
         term, last = raft.lead
         require(term != raft.term or first == last + 1, "leader append-only", raft.nid, last, first)
         raft.lead = (raft.term, work.entries[-1].index)
-        configs = [index for index, _ in raft.log.configs if index > raft.log.commit]
-        require(len(configs) <= 1, "one membership change at a time", raft.nid, configs)
+        configs = raft.log.configs
+        open_ones = [index for index, _ in configs if index > raft.log.commit]
+        require(len(open_ones) <= 1, "one membership change at a time", raft.nid, open_ones)
+        if open_ones and len(configs) > 1:
+            configs[-1][1].check_follows(configs[-2][1])  # majorities of both have a node in common
 
     def _committed(self, raft: CheckedRaft, commit: int) -> None:
         log, rules = raft.log, self.rules
@@ -296,9 +300,6 @@ class Checks:
                     pending.level)  # fmt: skip
 
     # Nodes
-
-    def process_ended(self, machine: Machine) -> None:
-        """A consensus process is gone, and the reads that it was asked for with it."""
 
     def node_failed(self, machine: Machine, text: str) -> None:
         """A node stopped by itself: only a fault of its disk may do that."""

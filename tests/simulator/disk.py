@@ -51,7 +51,6 @@ class Disk:
         self.open_files: dict[int, File] = {}
         self.next_fd = 1000
         self.capacity: int | None = None
-        self.used = 0
         self.short_writes = 0.0
         self.sync_failures = 0
         self.traps: dict[str, list[int | Trap]] = {}

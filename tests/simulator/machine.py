@@ -188,7 +188,6 @@ class SimChild:
         self.rung: dict[int, Process] = {}
         machine.simulation.bells[self.to_serving] = self
         machine.simulation.bells[self.to_consensus] = self
-        self.last_pipe = 0.0
         self.ended_how = ""
         self.main: SimMain | None = None
         machine.child = self
@@ -231,7 +230,6 @@ class SimChild:
         self.ended_how = how
         self.process.die()
         self.machine.simulation.network.process_died(self.process, silently)
-        self.machine.simulation.checks.process_ended(self.machine)
         if not self.serving.is_dead:
             self.serving.after(PIPE_SECONDS, self.pipe.end)
 

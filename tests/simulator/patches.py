@@ -74,9 +74,6 @@ class SimTime:
 
     perf_counter = monotonic
 
-    def monotonic_ns(self) -> int:
-        return int(self.monotonic() * 1e9)
-
     def clock_gettime(self, clock: int) -> float:
         process = self._world.current
         if clock == self.CLOCK_BOOTTIME:

@@ -81,7 +81,6 @@ class Simulation:
         self.clients = Clients(self)
         self.operator = Operator(self)
         self.nemesis = Nemesis(self)
-        self.is_healed = False
 
     # Telling
 
