@@ -22,8 +22,8 @@ ELECTION: Final[list[Bug]] = [
     ),
     bug(
         "term-not-persisted",
-        "a newer term is saved only together with a vote in it",
-        (f"{_RAFT}set_vote", "self._is_saved = False", "self._is_saved &= not vote"),
+        "a newer term is saved only when there are entries to save",
+        (f"{_RAFT}set_vote", "self._is_saved = False", "pass"),
     ),
     bug(
         "vote-forgotten-at-restart",

@@ -98,6 +98,11 @@ READS: Final[list[Bug]] = [
             "    group = asked[-1] if asked else self.open\n",
         ),
     ),
+    bug(
+        "max-age-from-answer",
+        "the age of data counts from when a round was confirmed, not from when it was asked",
+        (f"{_GATE}_fulfil", "group.asked_ns", "self.steady_ns()"),
+    ),
 ]
 
 ANSWERS: Final[list[Bug]] = [
