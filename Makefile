@@ -42,9 +42,9 @@ $(VENV)/.ready-test: $(SOURCES) tools/prepare.sh
 clean:
 	rm -rf build dist *.egg-info pyraft_fast/*.so $(VENV)
 
-## SET and GET beside redis-server, in one run; prints a table, decides nothing.
-bench: $(VENV)/.ready-test
-	$(BIN)/python -m tests.bench.compare $(ARGS)
+## Nodes beside redis-server and other peers found here: make bench ARGS="--full --html report.html"
+bench: $(VENV)/.ready-run
+	$(BIN)/pyraft-fast bench $(or $(ARGS),--quick)
 
 ## Kill -9 rounds, the long form of the test: make crash ROUNDS=200
 ROUNDS ?= 200

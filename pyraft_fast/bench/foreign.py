@@ -147,7 +147,7 @@ class Pysyncobj(Server):
     works = ("SET",)
 
     def __init__(self, name: str, nodes: int, python: str) -> None:
-        super().__init__(name, f"pysyncobj, {nodes} nodes (driven inside its leader)")
+        super().__init__(name, f"pysyncobj, {nodes} nodes (driven from inside)")
         self.nodes = nodes
         self._python = python
         self._folder = Path()

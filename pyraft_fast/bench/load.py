@@ -148,15 +148,15 @@ def parse_redis_benchmark(text: str, cpu_seconds: float) -> dict[str, Any]:
 
 def prepare(port: int, work: str, requests: int) -> None:
     """What a work needs to find something: as many elements as it will take away, no more."""
-    verbs = {"RPUSH": "mylist", "SADD": "myset", "ZADD": "myzset"}
     verb = WORKS[work].after
-    if not verb:
+    key = WORKS[verb].words[1] if verb else WORKS[work].fresh
+    if not key:
         return
     count = requests if WORKS[work].writes else LIST_LENGTH
     with contextlib.closing(Client(port, 60)) as client:
-        client.ask("DEL", verbs[verb])
-        for first in range(0, count, PREPARE_BATCH):
-            words = [verb, verbs[verb]]
+        client.ask("DEL", key)
+        for first in range(0, count if verb else 0, PREPARE_BATCH):
+            words = [verb, key]
             for name in range(first, min(first + PREPARE_BATCH, count)):
                 words += [str(name)] if verb == "ZADD" else []
                 words.append(f"element:{name:012d}")

@@ -28,6 +28,7 @@ LOOPBACK: Final = "127.0.0.1"
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 20.0
 POLL_SECONDS: Final = 0.01
+CONSENSUS: Final = b"pyraft_fast.consensus"  # in the command line of that process
 OUTPUT_TAIL: Final = 300
 
 
@@ -280,8 +281,10 @@ class Ours(Server):
             pid = self.programs[index].pid
             role = "leader" if index == leader else f"follower {order.index(index)}"
             found[f"{role} serving"] = pid
-            for child in children_of(pid):
-                found[f"{role} consensus"] = child
+            for child in children_of(pid):  # a snapshot is written by another child
+                with contextlib.suppress(OSError):
+                    if CONSENSUS in Path(f"/proc/{child}/cmdline").read_bytes():
+                        found[f"{role} consensus"] = child
         return found
 
     def counters(self) -> dict[str, float]:

@@ -15,10 +15,11 @@ from pyraft_fast.bench.targets import TARGETS
 from pyraft_fast.version import VERSION
 
 REFERENCES = ("redis-always", "redis", "ours-1")  # the first that was measured is 1.00
-NAME_WIDTH = 36
+NAME_WIDTH = 42
+MAKERS = {"redis-benchmark": "redis-b.", "generator": "own", "driver": "inside"}
 HEAD = (
-    f"{'':{NAME_WIDTH}}{'op/s':>10}{'ratio':>7}{'p50 ms':>9}{'p99 ms':>9}{'p99.9':>9}"
-    f"{'CPU µs/op':>11}{'wakes/s':>9}{'fsync/s':>9}{'cmd/batch':>10}{'load':>6}"
+    f"{'':{NAME_WIDTH}}{'op/s':>10}{'ratio':>7}{'p50 ms':>10}{'p99 ms':>10}{'p99.9':>10}"
+    f"{'CPU µs/op':>11}{'wakes/s':>9}{'fsync/s':>9}{'cmd/batch':>10}{'load':>6}  by"
 )
 
 
@@ -91,9 +92,11 @@ def _row(title: str, figure: Figure, base: float | None) -> str:
         busy += "*"
     return (
         f"    {title:{NAME_WIDTH - 4}}{number(figure.rate, 10, 0)}{number(shared, 7)}"
-        f"{number(figure.p50_ms, 9, 3)}{number(figure.p99_ms, 9, 3)}{number(figure.p999_ms, 9, 3)}"
+        f"{number(figure.p50_ms, 10, 3)}{number(figure.p99_ms, 10, 3)}"
+        f"{number(figure.p999_ms, 10, 3)}"
         f"{number(figure.cpu_total_us, 11, 1)}{number(figure.wakeups_s, 9, 0)}"
         f"{number(figure.fsyncs_s, 9, 0)}{number(figure.commands_per_batch, 10, 1)}{busy:>6}"
+        f"  {MAKERS.get(figure.generator, figure.generator)}"
     )
 
 
@@ -160,6 +163,7 @@ def notes(results: Results, extra: Sequence[str]) -> list[str]:
     lines = [
         "ratio: of the rate, to the first of redis appendfsync always, redis, 1 node in the table",
         "wakes/s: voluntary context switches; load: of one processor, used by the load generator",
+        "by: what made the load: redis-benchmark, our own generator, or the server inside itself",
     ]
     figures = [f for f in results.medians() if (f.generator_cpu or 0) > GENERATOR_BUSY]
     if figures:

@@ -185,7 +185,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     how_much = parser.add_mutually_exclusive_group()
-    how_much.add_argument("--quick", action="store_true", help="a minute or two")
+    how_much.add_argument(
+        "--quick", action="store_true", help="a minute or two (default: about half an hour)"
+    )
     how_much.add_argument("--full", action="store_true", help="hours")
     add = parser.add_argument
     add("--only", metavar="NAMES", type=_names((*SUITES, *SCENES)), help="suites and scenes")

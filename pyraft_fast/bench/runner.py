@@ -119,12 +119,12 @@ class Runner:
         before = memory_bytes(one.processes().values())
         load.fill(one.port(), wanted, point.size, begin)
         self._filled[one.name] = (wanted, point.size)
-        if point.filled and not begin:
+        if point.filled:
             grown = memory_bytes(one.processes().values()) - before
             how = f"{wanted:,} keys of {point.size} bytes set in pipelines; growth of memory"
-            self.results.facts.append(
-                Fact(f"memory per key ({wanted:,} keys)", one.name, grown / wanted, "bytes", how)
-            )
+            name = f"memory per key ({wanted:,} keys)"
+            each = grown / (wanted - begin)
+            self.results.facts.append(Fact(name, one.name, each, "bytes", how))
 
     def _measure(self, one: Server, point: Point, number: int) -> Figure:
         requests, highest = self._requests_for(one, point)

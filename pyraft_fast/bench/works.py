@@ -21,6 +21,7 @@ class Work:
     words: tuple[str, ...]
     test: str = ""
     writes: bool = True
+    fresh: str = ""  # the key that each run begins without
     after: str = ""  # the work that must have run before it, so that it finds something
     filled: bool = False  # whether every key has to exist
 
@@ -29,8 +30,8 @@ _ALL = (
     Work("SET", ("SET", KEY, DATA), "set"),
     Work("GET", ("GET", KEY), "get", writes=False, filled=True),
     Work("INCR", ("INCR", f"counter:{RANDOM}"), "incr"),
-    Work("LPUSH", ("LPUSH", "mylist", DATA), "lpush"),
-    Work("RPUSH", ("RPUSH", "mylist", DATA), "rpush"),
+    Work("LPUSH", ("LPUSH", "mylist", DATA), "lpush", fresh="mylist"),
+    Work("RPUSH", ("RPUSH", "mylist", DATA), "rpush", fresh="mylist"),
     Work("LRANGE_100", ("LRANGE", "mylist", "0", "99"), writes=False, after="RPUSH"),
     Work("LPOP", ("LPOP", "mylist"), "lpop", after="RPUSH"),
     Work("SADD", ("SADD", "myset", f"element:{RANDOM}"), "sadd"),

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.compare import progress
+from tests.bench.progress import progress
 from tests.bench.steady import Load
 from tests.process.cluster import Cluster, Node
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import redis
 
-from tests.bench.compare import progress
+from tests.bench.progress import progress
 from tests.process.cluster import Cluster, eventually
 
 PROGRAM = """
