@@ -434,6 +434,8 @@ class Nemesis:
             for process in (machine.serving, machine.child and machine.child.process):
                 if process is not None:
                     process.go_on()
+            if machine.is_up and machine.raft is None and self.moves:
+                machine.kill()  # it may look for others where they are no more
             if not machine.is_up and not machine.is_gone:
                 self._restart(machine)
 
