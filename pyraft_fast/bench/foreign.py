@@ -75,7 +75,7 @@ class Etcd(Server):
             line += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
             line += ["--initial-cluster", cluster, "--initial-cluster-token", folder.name]
             self.launch([*line, "--log-level", "error"], mine)
-        until(self._ready, self.tails)
+        self.until(self._ready)
 
     def _ready(self) -> bool:
         request = etcd_request(["SET", "ready?", "yes"])
@@ -116,8 +116,8 @@ class Pyraft(Server):
             line += ["-a", f"{LOOPBACK}:{port}", "-loglevel", "error"]
             line += ["-e", ",".join(others)] if others else []
             self.launch(line, folder / f"node{index + 1}")
-        until(lambda: all(ask(p, "SET", "ready?", "yes") for p in self._ports), self.tails)
-        until(lambda: self._find_leader(), self.tails)
+        self.until(lambda: all(ask(p, "SET", "ready?", "yes") for p in self._ports))
+        self.until(self._find_leader)
 
     def _find_leader(self) -> int:
         for port in self._ports:
@@ -162,7 +162,7 @@ class Pysyncobj(Server):
             others = [other for other in members if other != member]
             line = [self._python, str(DRIVER), str(folder / f"node{number}"), member, *others]
             self.launch(line, folder / f"node{number}")
-        until(lambda: self._leader() is not None, self.tails)
+        self.until(lambda: self._leader() is not None)
 
     def _leader(self) -> Path | None:
         """The folder of the node that leads: it holds a file that says so."""

@@ -163,14 +163,14 @@ def prepare(port: int, work: str, requests: int) -> None:
             client.ask(*words)
 
 
-def fill(port: int, keys: int, size: int, begin: int = 0) -> None:
+def fill(port: int, keys: int, size: int, begin: int = 0, prefix: str = "key") -> None:
     """Set every key from `begin` below `keys`, named as redis-benchmark does, to a value."""
     data = value(size)
     step = max(1, min(FILL_BATCH_KEYS, FILL_BATCH_BYTES // (size + 64)))
     with contextlib.closing(Client(port, 60)) as client:
         for first in range(begin, keys, step):
             names = range(first, min(first + step, keys))
-            client.send(b"".join(encode("SET", f"key:{name:012d}", data) for name in names))
+            client.send(b"".join(encode("SET", f"{prefix}:{name:012d}", data) for name in names))
             for _ in names:
                 reply = client.reply()
                 if reply[:1] == b"-":

@@ -32,6 +32,10 @@ CONSENSUS: Final = b"pyraft_fast.consensus"  # in the command line of that proce
 OUTPUT_TAIL: Final = 300
 
 
+class Ended(Exception):
+    """A program ended by itself; the message is the end of what it said."""
+
+
 class NotHere(Exception):
     """A program is not on this machine; the message names the package that has it."""
 
@@ -170,6 +174,23 @@ class Server:
         """Counters it keeps itself: `fsyncs` of all nodes, `batches` that were replicated."""
         return {}
 
+    def until(self, condition: Callable[[], object]) -> float:
+        """Await a true result, as `until`; a program that ended will never give it.
+
+        Raises RuntimeError.
+        """
+
+        def met() -> object:
+            for program in self.programs:
+                if program.process.poll() is not None:
+                    raise Ended(f"it ended: {program.tail()}")
+            return condition()
+
+        try:
+            return until(met, self.tails)
+        except Ended as ended:
+            raise RuntimeError(str(ended)) from None
+
     def command_lines(self) -> list[str]:
         """How it was started."""
         return [shlex.join(program.line) for program in self.programs]
@@ -204,7 +225,7 @@ class Redis(Server):
         self._port = free_ports(1)
         line = [program, "--port", str(self._port), "--bind", LOOPBACK, "--dir", str(folder)]
         self.launch([*line, "--save", "", *self._flags], folder)
-        until(lambda: ask(self._port, "PING") == "PONG", self.tails)
+        self.until(lambda: ask(self._port, "PING") == "PONG")
 
     def port(self, via: str = "leader") -> int:
         """See `Server`."""
@@ -236,7 +257,7 @@ class Ours(Server):
         for index in range(self.nodes):
             self.launch(self._line(index), self._node_folder(index))
         for port in self._ports:
-            until(lambda port=port: self._ready(port), self.tails)  # type: ignore[misc]
+            self.until(lambda port=port: self._ready(port))  # type: ignore[misc]
 
     def _node_folder(self, index: int) -> Path:
         return self._folder / f"node{index + 1}"
@@ -264,7 +285,7 @@ class Ours(Server):
                         found[0] = index
             return found[0] >= 0
 
-        until(leads, self.tails)
+        self.until(leads)
         return found[0]
 
     def port(self, via: str = "leader") -> int:
@@ -308,7 +329,7 @@ class Ours(Server):
         with uninterrupted():
             self.programs[index] = Program(self._line(index), self._node_folder(index))
         port = self._ports[index]
-        until(lambda: self._ready(port), self.tails)
+        self.until(lambda: self._ready(port))
         return time.monotonic() - began
 
 

@@ -64,7 +64,7 @@ def table(suite: Suite, results: Results, titles: dict[str, str]) -> list[str]:
         if figure.error:
             lines.append(f"    {titles[figure.server]:{NAME_WIDTH - 4}} failed: {figure.error}")
         else:
-            base = _reference(medians, figure)
+            base = None if figure.point.share else _reference(medians, figure)
             lines.append(_row(titles[figure.server], figure, base))
     return lines
 
@@ -163,6 +163,8 @@ def notes(results: Results, extra: Sequence[str]) -> list[str]:
     lines = [
         "ratio: of the rate, to the first of redis appendfsync always, redis, 1 node in the table",
         "wakes/s: voluntary context switches; load: of one processor, used by the load generator",
+        "latencies are a closed loop's, in which a pause shows once a client; in suite latency it"
+        " counts for every request that was due",
         "by: what made the load: redis-benchmark, our own generator, or the server inside itself",
     ]
     figures = [f for f in results.medians() if (f.generator_cpu or 0) > GENERATOR_BUSY]

@@ -26,6 +26,7 @@ from pyraft_fast.bench.scenes import SCENES, STARTS
 from pyraft_fast.bench.suites import FOREIGN, LEVELS, SUITES, Level, Suite, server, suite
 
 BAR = 24
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # as Ctrl-C
 EPILOG = """\
 suites: {suites}
 scenes: {scenes}
@@ -80,7 +81,7 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
     suites = [suite(name, level) for name in SUITES if name in names]
     results = Results()
     progress = Progress(err)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {n: signal.signal(n, signal.default_int_handler) for n in ENDING}
     status = 0
     folder = Path(tempfile.mkdtemp(prefix="pyraft-fast-bench-", dir=args.dir))
     runner = Runner(level, results, folder, progress.say)
@@ -89,16 +90,17 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
         progress.total = _steps(suites, level, args.peers) + STARTS * ("start" in names)
         for one in suites:
             progress.part(f"{one.name}: {one.title}")
-            runner.run(one, _servers(one.servers, args.peers))
+            runner.run(one, chosen_servers(one.servers, args.peers))
         for name in SCENES:
             if name in names:
                 progress.part(name)
-                SCENES[name](runner, _servers(("redis", "ours-1", "ours-3"), args.peers))
+                SCENES[name](runner, chosen_servers(("redis", "ours-1", "ours-3"), args.peers))
     except KeyboardInterrupt:
         status = 130
         runner.note("interrupted: what was measured until then")
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         progress.end()
         if args.keep:
             runner.note(f"files of the servers: {folder}")
@@ -135,13 +137,16 @@ def _report(
         args.html.write_text(page(title, about, charts, text))
 
 
-def _servers(names: Sequence[str], peers: Sequence[str] | None) -> list[str]:
+def chosen_servers(names: Sequence[str], peers: Sequence[str] | None) -> list[str]:
     """Those of a suite that are wanted: ours always, others unless `--peers` leaves them out."""
-    return [name for name in names if peers is None or name not in FOREIGN or name in peers]
+    if peers is None:
+        return list(names)
+    wanted = {*peers, *(("pyraft-1", "pyraft-3") if "pyraft" in peers else ())}
+    return [name for name in names if name not in FOREIGN or name in wanted]
 
 
 def _steps(suites: Sequence[Suite], level: Level, peers: Sequence[str] | None) -> int:
-    runs = (len(s.points) * len(_servers(s.servers, peers)) for s in suites)
+    runs = (len(s.points) * len(chosen_servers(s.servers, peers)) for s in suites)
     return sum(runs) * level.rounds
 
 
@@ -191,7 +196,12 @@ def _parser() -> argparse.ArgumentParser:
     how_much.add_argument("--full", action="store_true", help="hours")
     add = parser.add_argument
     add("--only", metavar="NAMES", type=_names((*SUITES, *SCENES)), help="suites and scenes")
-    add("--peers", metavar="NAMES", type=_names(FOREIGN), help=f"of {', '.join(FOREIGN)}")
+    add(
+        "--peers",
+        metavar="NAMES",
+        type=_names((*FOREIGN, "pyraft")),
+        help=f"of {', '.join(FOREIGN)}",
+    )
     add("--peer-python", metavar="PYTHON", default=sys.executable,
         help="interpreter that has PyPI's pyraft and pysyncobj")  # fmt: skip
     add("--seconds", type=_above_zero(float), help="of one run")

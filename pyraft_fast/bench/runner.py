@@ -1,8 +1,8 @@
 """Runs suites: starts the servers of one, measures each point on each in turn, ends them.
 
-A point is measured on all servers, one right after the other, before the next round of it, so that
-a machine whose speed drifts harms all alike. How many requests a run has is found out by a short
-run before, which warms the server up too.
+A point is measured on all servers, one right after the other, and all that again in the next
+round, so that a machine whose speed drifts harms all alike. How many requests a run has is
+found out by a short run before, which warms the server up too.
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ class Runner:
         self.results = results
         self.say = say
         self.notes: list[str] = []  # what was left out, and why
+        if load.redis_benchmark() is None:
+            self.note("redis-benchmark (6.2 or later) is not here: apt-get install redis-tools")
         self.starts: dict[str, list[str]] = {}  # how each server was started
         self.wanted_peers: Sequence[str] | None = None
         self.peer_python = ""
         self.folder = folder
         self._count = 0
-        self._filled: dict[str, tuple[int, int]] = {}  # server: (keys, size)
+        self._filled: dict[tuple[str, str], tuple[int, int]] = {}  # server, prefix: keys, size
         self._requests: dict[tuple[str, Point], tuple[int, float]] = {}
 
     def note(self, text: str) -> None:
@@ -79,12 +81,14 @@ class Runner:
 
     def run(self, suite: Suite, names: Sequence[str]) -> None:
         """Measure a suite on servers by name."""
+        rounds = range(self.level.rounds)
+        order = [(point, number) for number in rounds for point in suite.points]
+        if any(point.filled for point in suite.points):  # nothing is ever taken away again
+            order = [(point, number) for point in suite.points for number in rounds]
         with self.started(names) as servers:
-            for point in suite.points:
-                for number in range(self.level.rounds):
-                    for one in servers:
-                        if not self._can(one, point):
-                            continue
+            for point, number in order:
+                for one in servers:
+                    if self._can(one, point):
                         self.say(_describe(suite, point, one, number, self.level.rounds))
                         self.results.figures.append(self._figure(one, point, number))
 
@@ -112,13 +116,14 @@ class Runner:
         if one.protocol != "resp":
             return
         wanted = max(point.filled, point.keys if WORKS[point.work].filled else 0)
-        held, size = self._filled.get(one.name, (0, 0))
+        prefix = WORKS[point.work].words[1].partition(":")[0]
+        held, size = self._filled.get((one.name, prefix), (0, 0))
         if wanted <= held and size == point.size:
             return
         begin = held if size == point.size else 0
         before = memory_bytes(one.processes().values())
-        load.fill(one.port(), wanted, point.size, begin)
-        self._filled[one.name] = (wanted, point.size)
+        load.fill(one.port(), wanted, point.size, begin, prefix)
+        self._filled[one.name, prefix] = (wanted, point.size)
         if point.filled:
             grown = memory_bytes(one.processes().values()) - before
             how = f"{wanted:,} keys of {point.size} bytes set in pipelines; growth of memory"

@@ -40,7 +40,7 @@ _ALL = (
     Work("ZADD", ("ZADD", "myzset", RANDOM, f"element:{RANDOM}"), "zadd"),
     Work("ZPOPMIN", ("ZPOPMIN", "myzset"), "zpopmin", after="ZADD"),
     Work("MSET", ("MSET", *((KEY, DATA) * 10)), "mset"),
-    Work("CAS", ("CAS", KEY, DATA, DATA), filled=True),
+    Work("CAS", ("CAS", f"cas:{RANDOM}", DATA, DATA), filled=True),
 )
 WORKS = {work.name: work for work in _ALL}
 COMMANDS = tuple(w.name for w in _ALL if w.name not in {"SET", "GET", "CAS"})

@@ -9,11 +9,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from pyraft_fast.bench.peers import Program, free_ports, until
+from pyraft_fast.bench.peers import START_SECONDS, Program, Server, free_ports, uninterrupted, until
 from pyraft_fast.bench.replies import end_of_reply
 from tests.process.cluster import ROOT, alive, children_of
 
@@ -127,3 +128,28 @@ def test_ports_are_free_and_programs_are_ended(tmp_path: Path) -> None:
     program.kill()
     assert program.process.returncode == -signal.SIGKILL
     program.stop()  # once more is no harm
+
+
+class Short(Server):
+    """A server whose program ends at once."""
+
+    def start(self, folder: Path) -> None:
+        self.launch([sys.executable, "-c", "raise SystemExit('no such flag')"], folder)
+        self.until(lambda: False)
+
+
+def test_a_server_that_ends_by_itself_is_not_waited_for(tmp_path: Path) -> None:
+    server = Short("short", "short")
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="no such flag"):
+        server.start(tmp_path / "short")
+    assert time.monotonic() - began < START_SECONDS / 2
+
+
+def test_signals_wait_while_a_program_is_started() -> None:
+    reached = False
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        reached = True
+    assert reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 from pyraft_fast.bench import generator, load, measure, report, targets
+from pyraft_fast.bench.cas_node import do_cas
 from pyraft_fast.bench.charts import charts_of
 from pyraft_fast.bench.draw import Chart, even_ticks, label_of, log_ticks, page, svg
 from pyraft_fast.bench.foreign import need_module
 from pyraft_fast.bench.model import Fact, Figure, Point, Results, median_figure, percentile
 from pyraft_fast.bench.peers import NotHere
 from pyraft_fast.bench.replies import HttpReplies, RespReplies, encode
-from pyraft_fast.bench.run import run
+from pyraft_fast.bench.run import chosen_servers, run
 from pyraft_fast.bench.suites import FOREIGN, LEVELS, SUITES, server, suite
-from pyraft_fast.bench.works import WORKS
+from pyraft_fast.bench.works import WORKS, value
 
 LONG_OUTPUT = """\
  SET: rps=0.0 (overall: inf) avg_msec=0.422\r====== LPUSH (needed to benchmark LRANGE) ======
@@ -186,7 +187,7 @@ def test_command_lines_say_the_whole_point() -> None:
     line = " ".join(load.command_of(load.REDIS_BENCHMARK, point, 17, "resp"))
     assert line == (
         "redis-benchmark -h 127.0.0.1 -p 17 -c 7 -P 3 -n 13 -r 11 --precision 3"
-        " CAS key:__rand_int__ xxxxx xxxxx"
+        " CAS cas:__rand_int__ xxxxx xxxxx"
     )
     rated = dataclasses.replace(point, work="SET", rate=19)
     line = " ".join(load.command_of(load.OWN, rated, 17, "resp"))
@@ -237,9 +238,9 @@ def made_results() -> tuple[Results, dict[str, str]]:
                 figure = Figure(each, point, rate=1000.0 * place * speed, p50_ms=0.1, p99_ms=0.3)
                 figure.cpu_us = {"a": 1.5, "b": 2.5}
                 results.figures.append(figure)
-    for name, value in (("longest pause, snapshot", 40.0), ("restart", 1.0), ("start", 0.3)):
+    for name, seconds in (("longest pause, snapshot", 40.0), ("restart", 1.0), ("start", 0.3)):
         where = "ours-3" if "pause" in name else "ours-1"
-        results.facts.append(Fact(name, where, value, "s", "so"))
+        results.facts.append(Fact(name, where, seconds, "s", "so"))
     results.facts.append(Fact("memory", "redis", 100.0, "bytes", "so"))
     results.facts.append(Fact("memory", "ours-1", 250.0, "bytes", "so"))
     used = {figure.server for figure in results.figures}
@@ -357,3 +358,29 @@ def test_a_peer_that_is_missing_is_named_with_its_package(tmp_path: Path) -> Non
 
 def test_commands_are_encoded_as_clients_do() -> None:
     assert encode("SET", b"k\xff", "") == b"*3\r\n$3\r\nSET\r\n$2\r\nk\xff\r\n$0\r\n\r\n"
+
+
+def test_the_custom_command_writes_what_it_is_sent_and_nothing_else() -> None:
+    class Node:
+        def __init__(self) -> None:
+            self.data: dict[str, str] = {}
+
+        def clear_ttl(self, key: str) -> None:
+            assert key in self.data
+
+    node = Node()
+    held = value(8)
+    node.data["cas:1"] = held
+    assert do_cas(node, ["CAS", "cas:1", held, held]) == held
+    assert do_cas(node, ["CAS", "cas:1", "other", "new"]) == held
+    assert do_cas(node, ["CAS", "cas:2", held, held]) is None
+    assert node.data == {"cas:1": held}
+
+
+def test_peers_are_chosen_by_name_and_ours_are_always_there() -> None:
+    names = suite("peers", LEVELS["default"]).servers
+    assert chosen_servers(names, None) == list(names)
+    assert chosen_servers(names, []) == ["ours-1", "ours-3"]
+    assert chosen_servers(names, ["pyraft", "etcd"]) == [
+        "ours-1", "ours-3", "etcd", "pyraft-1", "pyraft-3",
+    ]  # fmt: skip
