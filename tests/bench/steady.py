@@ -76,7 +76,7 @@ def phase(cluster: Cluster, name: str, seconds: float, every: float, words: list
     """Load for some seconds, `words` sent now and then; False when there was an election."""
     leader = cluster.leader()
     before = leader.info()["raft_term"]
-    written = int(leader.info()["raft_applied_index"])
+    written = int(leader.info("stats")["total_commands_processed"])
     load = Load(leader.port)
     load.start()
     slowest = 0.0
@@ -98,12 +98,10 @@ def phase(cluster: Cluster, name: str, seconds: float, every: float, words: list
         load.join(20)
         progress("")
     after = eventually(lambda: leader.info(), 30)
-    batches = int(after["raft_applied_index"]) - written
+    writes = int(leader.info("stats")["total_commands_processed"]) - written
     kept = after["raft_term"] == before
-    snapshots = sum(len(list(node.folder.glob("*.dat"))) for node in cluster.nodes)
     print(
-        f"{name:24}{seconds:6.0f} s{batches:10} batches{snapshots:4} snapshot files"
-        f"{slowest:7.2f} s slowest  term {before} -> {after['raft_term']}"
+        f"{name:24}{seconds:6.0f} s{writes:12} writes{slowest:7.2f} s slowest  term {before} -> {after['raft_term']}"
         f"  load errors: {load.failures or 'none'}",
         flush=True,
     )
