@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 NOW: list[Checks] = []  # the checks of the simulation that runs
 LOG_KINDS = (_entry.KIND_NOOP, _entry.KIND_COMMANDS, _entry.KIND_CONFIG)
+ASKING = (MessageKind.HEARTBEAT, MessageKind.READ)
 VOTES = (MessageKind.VOTE, MessageKind.VOTE_REPLY)
 READ_BYTES = 1 << 24
 AGE_SLACK = 1.06  # a machine's clock may run this much slower than the world's
@@ -140,7 +141,11 @@ class Checks:
             rules.log_matching(work.entries, raft.log.term(work.entries[0].index - 1))
         if work.commit > raft.seen_commit:
             self._committed(raft, work.commit)
+        for message in work.send_now:
+            if message.kind == MessageKind.READ_REPLY and message.flag:
+                self.steps.answered(raft, message.to, message.context)
         for state in work.reads:
+            self.steps.answered(raft, "", state.context)
             self.reads += 1
             floor = raft.floors.pop(state.context, 0)
             require(state.index >= floor, "linearizable reads", raft.nid, state, floor)
@@ -200,6 +205,11 @@ class Checks:
             durable[0] > message.term or durable == (message.term, candidate),
             "a vote is on disk before it is given", raft.nid, message, durable,
         )  # fmt: skip
+
+    @loud
+    def promising(self, raft: CheckedRaft, vote: str) -> None:
+        """A node gives its vote."""
+        self.steps.promising(raft, vote, raft.taking)
 
     @loud
     def counting(self, raft: CheckedRaft, index: int) -> None:
@@ -319,6 +329,14 @@ class CheckedRaft(Raft):
         self.seen_commit = self.log.first - 1
         self.lead = (0, 0)  # (term, last entry) it wrote as a leader
         self.floors: dict[int, int] = {}
+        self.taking: Message | None = None  # the message that is being taken
+
+    def step(self, message: Message) -> None:
+        self.taking = message
+        super().step(message)
+        self.taking = None
+        if message.kind in ASKING:
+            NOW[-1].steps.stepped(self, message)
 
     def take(self) -> Work:
         work = super().take()
@@ -332,10 +350,13 @@ class CheckedRaft(Raft):
     def set_vote(self, term: int, vote: str) -> None:
         if vote != self.vote or term != self.term:
             NOW[-1].voting(self, term, vote)
+            if vote:
+                NOW[-1].promising(self, vote)
         super().set_vote(term, vote)
 
     def read(self, context: int, *more: Any) -> None:
         self.floors[context] = NOW[-1].rules.commit
+        NOW[-1].steps.reading(self, "", context, bool(more and more[0]))
         super().read(context, *more)
 
 

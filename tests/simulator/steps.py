@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyraft_fast.core.messages import Message
+from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import Role
 from tests.core.invariants import require
 
 if TYPE_CHECKING:
     from tests.simulator.checks import Checks
+
+CLOCK_RATE_MIN = 0.9  # of a leader's clock; the simulated ones drift less
 
 
 class Steps:
@@ -24,6 +26,9 @@ class Steps:
     def __init__(self, checks: Checks) -> None:
         self.checks = checks
         self.asked: dict[tuple[str, int, int], tuple[int, int]] = {}  # last (term, index)
+        self.heard: dict[tuple[int, str, int], float] = {}  # (node, leader, term) -> when
+        self.newest: dict[int, tuple[str, float]] = {}  # node -> the leader heard last, and when
+        self.reads: dict[tuple[int, str, int], tuple[int, bool, float]] = {}
 
     def elected(self, raft: Raft) -> None:
         """A majority's votes for a new leader are on disk (thesis section 3.4)."""
@@ -47,6 +52,60 @@ class Steps:
             term = raft.log.term(index)
             require(term == raft.term, "only the own term is committed by counting",
                     raft.nid, raft.term, index, term)  # fmt: skip
+
+    # Reads and leases
+
+    @property
+    def now(self) -> float:
+        """World time."""
+        return self.checks.simulation.world.now
+
+    def stepped(self, raft: Raft, message: Message) -> None:
+        """A message was taken: a leader was heard, or a read asked for."""
+        if message.kind == MessageKind.HEARTBEAT and message.flag:
+            if (raft.leader, raft.term) == (message.sender, message.term):
+                self.heard[raft.incarnation, raft.leader, raft.term] = self.now
+                self.newest[raft.incarnation] = (raft.leader, self.now)
+        elif message.kind == MessageKind.READ:
+            self.reading(raft, message.sender, message.context, message.flag)
+
+    def reading(self, raft: Raft, nid: str, context: int, by_lease: bool) -> None:
+        """`nid` ("" for itself) asks a leader for a read index."""
+        if raft.role is Role.LEADER:
+            key = (raft.incarnation, nid, context)
+            self.reads.setdefault(key, (raft.term, by_lease, self.now))
+
+    def answered(self, raft: Raft, nid: str, context: int) -> None:
+        """A read index is given: a majority took this node for its leader since it was asked.
+
+        With a lease it is enough that they did so within the time that they promise.
+        """
+        term, by_lease, since = self.reads.pop((raft.incarnation, nid, context), (0, False, 0.0))
+        if term != raft.term or raft.role is not Role.LEADER:
+            return
+        if by_lease:
+            since = min(since, self.now - raft.config.lease_ms / 1000 / CLOCK_RATE_MIN)
+        voters = raft.membership.voters
+        followed = [
+            member.nid
+            for member in voters
+            if member.incarnation == raft.incarnation
+            or self.heard.get((member.incarnation, raft.nid, term), -1.0) >= since
+        ]
+        require(2 * len(followed) > len(voters), "who answers reads has a majority behind it",
+                raft.nid, term, context, by_lease, followed)  # fmt: skip
+
+    def promising(self, raft: Raft, vote: str, message: Message | None) -> None:
+        """A vote keeps the promise that leaders build their leases on (section 6.4.1)."""
+        leader, when = self.newest.get(raft.incarnation, ("", 0.0))
+        if not leader or leader in (vote, raft.nid) or len(raft.membership.voters) == 1:
+            return
+        if message is not None and (message.flag or message.kind == MessageKind.TIMEOUT_NOW):
+            return
+        require(self.now - when >= raft.config.lease_ms / 1000, "a promise to a leader is kept",
+                raft.nid, raft.term, vote, leader, self.now - when)  # fmt: skip
+
+    # Disks
 
     def took(self, raft: Raft) -> None:
         """What a node counts as safe, on its own disk or a peer's, is on that disk."""
