@@ -101,7 +101,8 @@ def phase(cluster: Cluster, name: str, seconds: float, every: float, words: list
     writes = int(leader.info("stats")["total_commands_processed"]) - written
     kept = after["raft_term"] == before
     print(
-        f"{name:24}{seconds:6.0f} s{writes:12} writes{slowest:7.2f} s slowest  term {before} -> {after['raft_term']}"
+        f"{name:24}{seconds:6.0f} s{writes:12} writes{slowest:7.2f} s slowest"
+        f"  term {before} -> {after['raft_term']}"
         f"  load errors: {load.failures or 'none'}",
         flush=True,
     )
