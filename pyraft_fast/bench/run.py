@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import resource
 import shutil
 import signal
 import sys
@@ -26,6 +27,7 @@ from pyraft_fast.bench.scenes import SCENES, STARTS
 from pyraft_fast.bench.suites import FOREIGN, LEVELS, SUITES, Level, Suite, server, suite
 
 BAR = 24
+OPEN_FILES = 4096  # a load of 1000 clients needs more than the 1024 that shells allow
 ENDING = (signal.SIGTERM, signal.SIGHUP)  # as Ctrl-C
 EPILOG = """\
 suites: {suites}
@@ -79,6 +81,7 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
     level = _level(args)
     names = args.only or level.only or (*SUITES, *SCENES)
     suites = [suite(name, level) for name in SUITES if name in names]
+    _allow_clients()
     results = Results()
     progress = Progress(err)
     before = {n: signal.signal(n, signal.default_int_handler) for n in ENDING}
@@ -135,6 +138,14 @@ def _report(
         charts = [c for one in suites for c in charts_of(one, results, titles, argv)]
         title = "pyraft-fast, measured"
         args.html.write_text(page(title, about, charts, text))
+
+
+def _allow_clients() -> None:
+    """Programs started from here may have a socket for every client."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def chosen_servers(names: Sequence[str], peers: Sequence[str] | None) -> list[str]:
