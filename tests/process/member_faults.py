@@ -59,7 +59,9 @@ def restart_all(scene: Scene) -> None:
     for node in scene.cluster.nodes:
         node.send(signal.SIGTERM)
     for node in scene.cluster.nodes:
-        assert node.stop() == 0, node.text()
+        assert node.process is not None
+        status = node.process.wait(10)  # no second signal: it would end what is ending
+        assert status == 0, f"{status}: {node.text()}"
     for node in scene.cluster.nodes:
         node.start()
 
