@@ -406,7 +406,8 @@ class Driver:
         self._host.log(logging.INFO, f"snapshot of index {index} taken: {path}")
         keep_from = self._keep_from(index)
         self.raft.compact(keep_from - 1)
-        self.disk.submit(Call(lambda: self._wal.compact(keep_from), lambda: None))
+        first = self.raft.log.first  # the core keeps more while it has not heard of the commit
+        self.disk.submit(Call(lambda: self._wal.compact(first), lambda: None))
         self.receiver.prune()
 
     def _keep_from(self, index: int) -> int:

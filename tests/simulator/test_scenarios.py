@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from pyraft_fast.common import Future
 from tests.simulator import checks, patches
 from tests.simulator.machine import Machine
 from tests.simulator.run import Simulation
@@ -13,9 +15,9 @@ from tests.simulator.shape import Options
 class Scene:
     """A quiet cluster, whose faults a test chooses."""
 
-    def __init__(self, nodes: int) -> None:
+    def __init__(self, nodes: int, **shape: int) -> None:
         self.simulation = Simulation(1, Options(nodes=nodes))
-        self.simulation.shape.skew_ms = 0
+        self.simulation.shape = replace(self.simulation.shape, skew_ms=0, **shape)
         self.simulation.shape.loss = self.simulation.shape.repeat = 0.0
         self.simulation.shape.overtake = 0.0
 
@@ -109,3 +111,30 @@ def test_a_node_that_moved_finds_a_leader_it_never_heard_of() -> None:
         mover.start()
         scene.until(scene.simulation.operator.is_settled)
         assert scene.leader().raft.committed_membership.get(mover.nid).addr == mover.addr
+
+
+def test_a_snapshot_beyond_the_known_commit_leaves_the_log_as_the_core_knows_it() -> None:
+    """A new consensus process has not heard yet that what its serving side applied is committed."""
+    with Scene(3, segment_bytes=4096, tail_entries=0) as scene:
+        leader, (node, other) = scene.leader(), scene.followers()
+        leader.disk_delay = other.disk_delay = (0.5, 0.5)
+        node.disk_delay = (0.0, 0.0)  # it writes all of this before any of it is committed
+        harness, clients = scene.simulation.world.harness, scene.simulation.clients
+        for number in range(60):
+            value = f"{number:0200}"
+            harness.after(number * 0.003, clients.call, leader, None, "set", "set0", value)
+        scene.until(lambda: node.raft.log.last > 60)
+        scene.until(lambda: node.service.applier.index >= node.raft.log.last)
+        scene.cut_off(node)
+        node.kill_child()
+        scene.until(lambda: node.raft is not None)
+        assert node.raft.log.commit < node.service.applier.index
+        node.serving.soon(node.service.checkpoint, Future(("checkpoint",)), None)
+        driver = node.child.main._node._driver
+        scene.until(lambda: driver.snapshot is not None and driver.disk.is_idle)
+        assert driver.snapshot.index > node.raft.log.commit
+        scene.simulation.world.current = node.child.process  # whose disk it is
+        first = node.raft.log.first
+        assert node.raft.log.read(first, first + 1, 1)
+        scene.mend()
+        scene.until(scene.simulation.operator.is_settled)
