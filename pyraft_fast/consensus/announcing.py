@@ -3,6 +3,7 @@
 The log knows the members, but not where they are after a restart of everything (pods that got new
 addresses). So the listed addresses are asked who lives there now, links dial those places, and once
 a leader can be asked, this node's own address is put right in the membership, through the log.
+Later, too, the list is asked whenever a member is out of reach: both may have moved at once.
 """
 
 from __future__ import annotations
@@ -49,25 +50,36 @@ class Announcer(Protocol):
 
 
 async def announce(driver: Driver, control: Control, node: Announcer) -> None:
-    """Return when the members know this node at its address, or refuse it for good."""
+    """Have the members know this node at its address, and look for those that are not found there.
+
+    Returns when this node is removed, or refused for good.
+    """
     rng = random.Random()
+    is_told = False
     while driver.raft.role != Role.REMOVED:
         me = driver.raft.membership.get(node.identity.nid)
         if me is not None and me.addr == node.identity.addr and driver.raft.leader:
-            return
+            is_told = True
         try:
-            await _find_members(driver, node)
+            if not (is_told and _reaches_all(driver, node)):
+                await _find_members(driver, node)
             # Without a leader, too: it may be one that this node has never heard of, and that looks
             # for it at its old address.
-            if driver.raft.leader or me is None or me.addr != node.identity.addr:
+            is_moved = me is None or me.addr != node.identity.addr
+            if not is_told and (driver.raft.leader or is_moved):
                 await _tell_leader(driver, control, node)
-                return
+                is_told = True
         except (Unreachable, ProtocolError, TryAgain, ClusterDown) as error:
             node.log(logging.DEBUG, f"address not announced yet: {error}")
         except RaftException as error:
             node.log(logging.ERROR, f"the cluster does not take this node: {error}")
             return
         await asyncio.sleep(AGAIN_SECONDS * rng.uniform(0.5, 1.5))
+
+
+def _reaches_all(driver: Driver, node: Announcer) -> bool:
+    nids = [member.nid for member in driver.raft.membership.members]
+    return all(node.links.is_up(nid) for nid in nids if nid != node.identity.nid)
 
 
 async def _tell_leader(driver: Driver, control: Control, node: Announcer) -> None:

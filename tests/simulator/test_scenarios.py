@@ -138,3 +138,31 @@ def test_a_snapshot_beyond_the_known_commit_leaves_the_log_as_the_core_knows_it(
         assert node.raft.log.read(first, first + 1, 1)
         scene.mend()
         scene.until(scene.simulation.operator.is_settled)
+
+
+def test_two_nodes_that_moved_at_once_find_each_other_by_one_list_that_is_right() -> None:
+    """The leader needs nobody and had asked its list once, while the other could not be reached."""
+    with Scene(2) as scene:
+        operator, network = scene.simulation.operator, scene.simulation.network
+        leader, other = scene.leader(), scene.followers()[0]
+        operator.ask(leader, "change", "demote", other.nid, "")
+        scene.until(lambda: len(leader.raft.committed_membership.voters) == 1)
+        for number, machine in enumerate((leader, other)):
+            machine.is_held = True
+            machine.kill()
+            machine.move(number)
+        leader.ensemble = [(other.nid, other.addr)]  # the other's list names nobody any more
+        scene.cut_off(leader)
+        for machine in (leader, other):
+            machine.is_held = False
+            machine.start()
+
+        def is_alone() -> bool:
+            raft = leader.raft
+            member = raft and raft.committed_membership.get(leader.nid)
+            return bool(member and member.addr == leader.addr)
+
+        scene.until(is_alone)
+        network.mend(leader.host_ip, other.host_ip)
+        network.mend(other.host_ip, leader.host_ip)
+        scene.until(operator.is_settled)
