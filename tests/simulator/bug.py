@@ -10,7 +10,11 @@ from tests.simulator.edits import Edit, made
 
 @dataclass(frozen=True)
 class Bug:
-    """One bug; `seeds` is within how many, counted from 1, the simulator must catch it."""
+    """One bug; `seeds` is within how many, counted from 1, the simulator must catch it.
+
+    0: it was not caught so far, because it takes more faults at once than a run has, or because
+    another rule of the product takes its sting.
+    """
 
     name: str
     text: str

@@ -19,26 +19,31 @@ ELECTION: Final[list[Bug]] = [
         "vote-not-persisted",
         "the term is saved, the vote in it is not",
         (f"{_RAFT}take", "HardState(self.term, self.vote,", 'HardState(self.term, "",'),
+        seeds=40,
     ),
     bug(
         "term-not-persisted",
         "a newer term is saved only when there are entries to save",
         (f"{_RAFT}set_vote", "self._is_saved = False", "pass"),
+        seeds=40,
     ),
     bug(
         "vote-forgotten-at-restart",
         "a restarted node may vote a second time in its term",
         (f"{_RAFT}__init__", '"" if is_behind else hard.vote', '""'),
+        seeds=40,
     ),
     bug(
         "vote-reply-before-sync",
         "a vote is given before the disk has it",
         (f"{_ELECTION}on_vote", "raft.send_after_sync.append(answer)", "raft.send_now += [answer]"),
+        seeds=40,
     ),
     bug(
         "candidate-before-sync",
         "a candidate asks for votes before its own is on disk",
         (f"{_ELECTION}campaign", "raft.send_after_sync +=", "raft.send_now +="),
+        seeds=40,
     ),
     bug(
         "vote-given-twice",
@@ -46,6 +51,7 @@ ELECTION: Final[list[Bug]] = [
         (f"{_ELECTION}on_vote", "is_free = ", "is_free = True or "),
         (f"{_ELECTION}on_vote", "if not raft.vote:", "if raft.role is Role.FOLLOWER:"),
         (f"{_RAFT}set_vote", 'self.vote in ("", vote)', "True"),
+        seeds=40,
     ),
     bug(
         "vote-counted-twice",
@@ -60,6 +66,7 @@ ELECTION: Final[list[Bug]] = [
             "[raft.votes[member.nid] for member in voters if member.nid in raft.votes]",
             "[*raft.votes.values()]",
         ),
+        seeds=300,
     ),
     bug(
         "vote-of-older-term-counted",
@@ -69,11 +76,13 @@ ELECTION: Final[list[Bug]] = [
             "elif message.term == self.term:",
             "elif message.term == self.term or kind == MessageKind.VOTE_REPLY:",
         ),
+        seeds=300,
     ),
     bug(
         "election-without-log-comparison",
         "votes go to candidates that lack committed entries",
         (f"{_ELECTION}_is_complete", "log = raft.log", "return True"),
+        seeds=40,
     ),
     bug(
         "election-by-log-length",
@@ -97,6 +106,7 @@ ELECTION: Final[list[Bug]] = [
             "commit_index(matches)",
             "sorted(matches)[len(matches) // 2]",
         ),
+        seeds=300,
     ),
 ]
 
@@ -105,16 +115,19 @@ REPLICATION: Final[list[Bug]] = [
         "ack-before-sync",
         "a follower acknowledges entries that its disk does not have",
         (f"{_REPLICATION}_accept_append", "raft.send_after_sync.append(", "raft.send_now.append("),
+        seeds=40,
     ),
     bug(
         "leader-counts-unsynced",
         "the leader counts itself before its own disk is done",
         (f"{_REPLICATION}advance_commit", "raft.log.stable", "raft.log.last"),
+        seeds=40,
     ),
     bug(
         "commit-of-older-term-by-counting",
         "an entry of an older term is committed because a majority holds it",
         (f"{_REPLICATION}advance_commit", " and index >= raft.term_start", ""),
+        seeds=40,
     ),
     bug(
         "answer-of-older-term-counted",
@@ -134,6 +147,7 @@ REPLICATION: Final[list[Bug]] = [
             "if log.term(entry.index) != entry.term:",
             "if True:",
         ),
+        seeds=300,
     ),
     bug(
         "committed-entries-truncated",
@@ -156,6 +170,7 @@ REPLICATION: Final[list[Bug]] = [
             "index <=",
         ),
         ("storage.segments:_Replay._entry", "if found.index <= min(", "if 0 > min("),
+        seeds=40,
     ),
     bug(
         "append-without-previous-term",
@@ -165,11 +180,13 @@ REPLICATION: Final[list[Bug]] = [
             "previous > log.last or log.term(previous) != message.log_term",
             "previous > log.last",
         ),
+        seeds=300,
     ),
     bug(
         "conflict-not-truncated",
         "entries of a deposed leader stay where the new one has others",
         (f"{_REPLICATION}_take_entries", "if log.term(entry.index) != entry.term:", "if False:"),
+        seeds=300,
     ),
     bug(
         "commit-past-what-was-compared",
@@ -188,6 +205,7 @@ REPLICATION: Final[list[Bug]] = [
             "min(peer.match, raft.log.commit) if peer.state == REPLICATE else 0",
             "raft.log.commit",
         ),
+        seeds=300,
     ),
     bug(
         "truncated-write-counts",
@@ -198,6 +216,7 @@ REPLICATION: Final[list[Bug]] = [
         "whole-log-committed-at-restart",
         "a restarted node takes all it finds in its log for committed",
         (f"{_RAFT}__init__", "min(hard.commit, log.last)", "log.last"),
+        seeds=40,
     ),
     bug(
         "stale-snapshot-installed",
@@ -233,11 +252,13 @@ READS: Final[list[Bug]] = [
             "if raft.voting_peers:",
             "self.confirm(raft)\n    if raft.voting_peers:",
         ),
+        seeds=40,
     ),
     bug(
         "read-before-own-term",
         "a new leader hands out its commit index before it knows what its predecessors committed",
         (f"{_READS}begin_round", "raft.log.commit < raft.term_start or ", ""),
+        seeds=300,
     ),
     bug(
         "read-confirmed-by-older-round",
@@ -252,6 +273,7 @@ READS: Final[list[Bug]] = [
             "peer.read_round = message.context",
             "peer.read_round = raft.reads.number",
         ),
+        seeds=40,
     ),
     bug(
         "read-number-used-twice",
@@ -265,6 +287,7 @@ LEASES: Final[list[Bug]] = [
         "lease-without-quorum",
         "a leader believes in its lease whoever answers",
         (f"{_LEASE}is_held", "self._valid_after_ms < since_ms and raft.steady_ms <", "0 <"),
+        seeds=40,
     ),
     bug(
         "lease-from-receive-time",
@@ -274,6 +297,7 @@ LEASES: Final[list[Bug]] = [
             "peer.answered_ms = message.hint",
             "peer.answered_ms = raft.steady_ms",
         ),
+        seeds=300,
     ),
     bug(
         "lease-longer-than-promise",
@@ -283,11 +307,13 @@ LEASES: Final[list[Bug]] = [
             "max(0, (ticks - 3) * 8)",
             "self.election_ticks_max * 10",
         ),
+        seeds=40,
     ),
     bug(
         "lease-forgotten-at-restart",
         "a restarted node votes at once and breaks what it promised before",
         (f"{_LEASE}__init__", "self.vote_hold = config.election_ticks_min", "self.vote_hold = 0"),
+        seeds=300,
     ),
     bug(
         "lease-promise-broken",
@@ -297,6 +323,7 @@ LEASES: Final[list[Bug]] = [
             "if raft.ticks - self.heard_tick >= raft.config.election_ticks_min:",
             "if True:",
         ),
+        seeds=300,
     ),
     bug(
         "lease-during-transfer",
@@ -307,6 +334,7 @@ LEASES: Final[list[Bug]] = [
         "lease-before-own-term",
         "a new leader answers by lease before it knows what its predecessors committed",
         (f"{_LEASE}is_held", " or raft.log.commit < raft.term_start", ""),
+        seeds=300,
     ),
 ]
 
@@ -315,12 +343,14 @@ MEMBERSHIP: Final[list[Bug]] = [
         "two-changes-at-once",
         "a membership change begins while another one is under way",
         (f"{_CHANGE}propose", "if raft.log.config_index > raft.log.commit:", "if False:"),
+        seeds=300,
     ),
     bug(
         "change-before-own-term",
         "a new leader changes the membership before it has committed anything (2015 erratum)",
         (f"{_CHANGE}propose", "if raft.log.commit < raft.term_start:", "if False:"),
         (f"{_CHANGE}propose", "if raft.log.config_index > raft.log.commit:", "if False:"),
+        seeds=300,
     ),
     bug(
         "removed-leader-counts-itself",
@@ -335,11 +365,13 @@ MEMBERSHIP: Final[list[Bug]] = [
             "peer.is_voter = member.is_voter",
             "peer.is_voter = peer.is_voter or member.is_voter",
         ),
+        seeds=300,
     ),
     bug(
         "learner-counted-as-voter",
         "learners count in majorities",
         (f"{_REPLICATION}take_peers", "peer.is_voter = member.is_voter", "peer.is_voter = True"),
+        seeds=300,
     ),
     bug(
         "truncated-membership-stays",
@@ -350,11 +382,13 @@ MEMBERSHIP: Final[list[Bug]] = [
         "membership-when-committed",
         "a membership counts on commit instead of as soon as it is in the log",
         (f"{_RAFT}take_membership", "self.log.membership", "self.log.committed_membership()"),
+        seeds=40,
     ),
     bug(
         "removal-believed-before-commit",
         "a node stops for good when it sees its removal, which may yet be cut from the log",
         ("core.removal:notice_own_removal", "committed_membership()", "membership"),
+        seeds=300,
     ),
     bug(
         "rejoined-votes-at-once",
@@ -365,6 +399,7 @@ MEMBERSHIP: Final[list[Bug]] = [
             "Member(nid, addr, incarnation, VOTER)",
         ),
         ("core.membership:Membership.check_follows", "<= 1", "<= 2"),
+        seeds=300,
     ),
 ]
 

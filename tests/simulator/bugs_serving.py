@@ -14,7 +14,8 @@ _CLOCK: Final = '__import__("pyraft_fast.serving.service", fromlist=["time"]).ti
 _OWN: Final = (
     f"{_APPLIER}_commands",
     "head.start == self._proposer.start",
-    "[b.number for b in list(self._proposer._sent)[:1]] == [head.batch]",
+    "head.start == self._proposer.start"
+    " and [b.number for b in list(self._proposer._sent)[:1]] == [head.batch]",
 )  # so that a copy of an own batch does not meet the check that batches apply in order
 
 SESSIONS: Final[list[Bug]] = [
@@ -23,30 +24,35 @@ SESSIONS: Final[list[Bug]] = [
         "a batch that is sent again takes effect again",
         (_JUDGE, "return DUPLICATE if batch <= last else GAP", "return FRESH"),
         _OWN,
+        seeds=40,
     ),
     bug(
         "dedup-by-position",
         "only a copy right behind its original is known as one",
         (_JUDGE, "if batch == last + 1:", "if batch != last:"),
         _OWN,
+        seeds=40,
     ),
     bug(
         "gap-accepted",
         "a batch takes effect although an earlier one of its session is missing",
         (_JUDGE, "if batch == last + 1:", "if batch > last:"),
         _OWN,
+        seeds=300,
     ),
     bug(
         "snapshot-without-sessions",
         "whoever starts from a snapshot knows no batch that was applied before",
         (f"{_APPLIER}meta", "self.sessions.copy()", "{}"),
         _OWN,
+        seeds=40,
     ),
     bug(
         "sessions-lost-at-load",
         "loading a snapshot leaves out the sessions in it",
         (f"{_APPLIER}_take_over", "self.sessions.replace(meta.sessions)", "pass"),
         _OWN,
+        seeds=40,
     ),
     bug(
         "sessions-cleared-by-change",
@@ -57,6 +63,7 @@ SESSIONS: Final[list[Bug]] = [
             "self.sessions.keep(())",
         ),
         _OWN,
+        seeds=40,
     ),
 ]
 
@@ -69,6 +76,7 @@ RING: Final[list[Bug]] = [
             "if self._blocked is None or self._put(self._blocked):",
             "if True:",
         ),
+        seeds=300,
     ),
     bug(
         "published-before-commit",
@@ -78,6 +86,7 @@ RING: Final[list[Bug]] = [
             "self.publisher.pump(work.commit, self)",
             "self.publisher.pump(self.raft.log.last, self)",
         ),
+        seeds=40,
     ),
 ]
 
@@ -86,6 +95,7 @@ READS: Final[list[Bug]] = [
         "read-before-applied",
         "a read runs when its index is known, not when it is applied",
         (f"{_GATE}came_back", "if index <= applied:", "if True:"),
+        seeds=40,
     ),
     bug(
         "read-joins-older-round",
@@ -97,6 +107,7 @@ READS: Final[list[Bug]] = [
             "    asked = [g for g in gate._asked.values() if g.level == self.wanted.name]\n"
             "    group = asked[-1] if asked else self.open\n",
         ),
+        seeds=300,
     ),
     bug(
         "max-age-from-answer",
@@ -115,6 +126,7 @@ ANSWERS: Final[list[Bug]] = [
             "error = error or ClusterDown(",
         ),
         (f"{_PROPOSER}sweep", "uncertain or Uncertain(", "uncertain or ClusterDown("),
+        seeds=40,
     ),
     bug(
         "expiry-by-local-clock",
@@ -124,16 +136,19 @@ ANSWERS: Final[list[Bug]] = [
             "if ops is None:",
             f"self._host.store.begin({_CLOCK}.time_ns() // 1_000_000)\n            if ops is None:",
         ),
+        seeds=40,
     ),
     bug(
         "entry-time-goes-back",
         "a leader stamps entries with its own clock, even if the log is ahead of it",
         ("core.raft:Raft.propose", "if now_ms > self.clock_ms:", "if now_ms:"),
+        seeds=40,
     ),
     bug(
         "dice-of-the-process",
         "random commands draw from the node's own dice, not from the entry's",
         (f"{_APPLIER}dice", "self._dice.seed(seed)", "self._dice.seed(seed ^ self.incarnation)"),
+        seeds=40,
     ),
 ]
 

@@ -15,21 +15,25 @@ LOG: Final[list[Bug]] = [
         "log-not-synced",
         "the log is written and called durable without fdatasync",
         (f"{_WAL}sync", "self._sync_file(self._files[-1].fd, self._files[-1].path)", "pass"),
+        seeds=40,
     ),
     bug(
         "sync-left-for-later",
         "a group is reported when it is written, and synced when the log is idle",
         ("consensus.diskwork:DiskThread._turn", "if must_sync or not more", "if not more"),
+        seeds=40,
     ),
     bug(
         "failed-sync-ignored",
         "the system could not sync, and the log goes on as if it had",
         (f"{_WAL}_sync_file", "raise problem from error", 'self._dead = ""'),
+        seeds=300,
     ),
     bug(
         "short-write-ignored",
         "a write that took fewer bytes than given is not finished",
         ("storage.disk:write_all", "if done == len(data):", "if done > 0:"),
+        seeds=300,
     ),
     bug(
         "segment-named-before-sync",
@@ -40,6 +44,7 @@ LOG: Final[list[Bug]] = [
         "segment-name-not-synced",
         "the folder is not synced after a new segment was named",
         (f"{_WAL}_rotate", "self._sync_folder()", "pass"),
+        seeds=300,
     ),
     bug(
         "segments-deleted-at-once",
@@ -51,6 +56,7 @@ LOG: Final[list[Bug]] = [
         "recovery believes a record by its length, without its checksum",
         (f"{_GROUPS}_walk", "and verify(data, offset)", "and header(data, offset).length >= 64"),
         ("storage.reader:_read_run", "not verify(data, at) or ", ""),
+        seeds=300,
     ),
     bug(
         "damage-taken-for-torn-write",
@@ -61,11 +67,13 @@ LOG: Final[list[Bug]] = [
             "claim := claims_beyond(data, segment.head, broken.offset)",
             "claim := 0",
         ),
+        seeds=300,
     ),
     bug(
         "start-counted-twice",
         "a restarted node begins the very session it had before",
         (f"{_WAL}_take_over", "found.start + 1", "found.start"),
+        seeds=40,
     ),
 ]
 
@@ -74,6 +82,7 @@ SNAPSHOTS: Final[list[Bug]] = [
         "snapshot-renamed-before-sync",
         "a snapshot gets its name before its bytes are on disk, and the log goes",
         (f"{_SNAPSHOT}write_snapshot", "disk.fdatasync(fd)", "pass"),
+        seeds=300,
     ),
     bug(
         "segments-deleted-before-snapshot-durable",
@@ -88,12 +97,19 @@ SNAPSHOTS: Final[list[Bug]] = [
             "self._disk.fdatasync(self._fd)",
             "pass",
         ),
+        seeds=300,
     ),
     bug(
         "snapshot-not-verified",
         "a snapshot is believed without its checksums",
         (f"{_SNAPSHOT}_read_record", " or not verify(record)", ""),
         (f"{_SNAPSHOT}_checked_records", "!= [count, checksum]", "is None"),
+    ),
+    bug(
+        "stale-snapshot-over-newer-log",
+        "a restarted node begins at its snapshot, whatever its log holds behind it",
+        ("consensus.recovery:agrees", "if wal.last < snapshot.index:", "if True:"),
+        seeds=40,
     ),
     bug(
         "log-cut-past-snapshot",
@@ -103,21 +119,25 @@ SNAPSHOTS: Final[list[Bug]] = [
             "keep_from = self._keep_from(index)",
             "keep_from = self.raft.log.stable + 1",
         ),
+        seeds=300,
     ),
     bug(
         "snapshot-claims-one-more",
         "a snapshot says it holds one entry more than it does",
         ("serving.apply:Applier.meta", "index=self.index,", "index=self.index + 1,"),
+        seeds=40,
     ),
     bug(
         "snapshot-without-membership",
         "a snapshot is sent without who belongs to the cluster",
         ("consensus.driver:_membership_at", "return found", "return found._replace(members=())"),
+        seeds=300,
     ),
     bug(
         "snapshot-with-older-membership",
         "a snapshot carries the membership with which the log begins",
         ("consensus.driver:_membership_at", "if place <= index:", "if False:"),
+        seeds=300,
     ),
 ]
 

@@ -207,6 +207,11 @@ class Checks:
         )  # fmt: skip
 
     @loud
+    def began(self, raft: CheckedRaft) -> None:
+        """A node starts."""
+        self.steps.began(raft)
+
+    @loud
     def promising(self, raft: CheckedRaft, vote: str) -> None:
         """A node gives its vote."""
         self.steps.promising(raft, vote, raft.taking)
@@ -330,6 +335,7 @@ class CheckedRaft(Raft):
         self.lead = (0, 0)  # (term, last entry) it wrote as a leader
         self.floors: dict[int, int] = {}
         self.taking: Message | None = None  # the message that is being taken
+        NOW[-1].began(self)
 
     def step(self, message: Message) -> None:
         self.taking = message

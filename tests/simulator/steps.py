@@ -30,6 +30,14 @@ class Steps:
         self.newest: dict[int, tuple[str, float]] = {}  # node -> the leader heard last, and when
         self.reads: dict[tuple[int, str, int], tuple[int, bool, float]] = {}
 
+    def began(self, raft: Raft) -> None:
+        """A node that starts knows its term, and its vote in it."""
+        known = self.checks.durable.get(raft.incarnation)
+        term, vote = (0, "") if known is None else known.vote
+        require(raft.term > term or (raft.term, raft.vote) == (term, vote),
+                "a node that starts knows its vote",
+                raft.nid, (raft.term, raft.vote), (term, vote))  # fmt: skip
+
     def elected(self, raft: Raft) -> None:
         """A majority's votes for a new leader are on disk (thesis section 3.4)."""
         voters = raft.membership.voters
@@ -98,9 +106,14 @@ class Steps:
     def promising(self, raft: Raft, vote: str, message: Message | None) -> None:
         """A vote keeps the promise that leaders build their leases on (section 6.4.1)."""
         leader, when = self.newest.get(raft.incarnation, ("", 0.0))
-        if not leader or leader in (vote, raft.nid) or len(raft.membership.voters) == 1:
+        if len(raft.membership.voters) == 1:
             return
         if message is not None and (message.flag or message.kind == MessageKind.TIMEOUT_NOW):
+            return
+        age_ms = raft.ticks * raft.config.tick_ms
+        require(age_ms >= raft.config.lease_ms, "a restarted node waits before it votes",
+                raft.nid, raft.term, vote, age_ms)  # fmt: skip
+        if not leader or leader in (vote, raft.nid):
             return
         require(self.now - when >= raft.config.lease_ms / 1000, "a promise to a leader is kept",
                 raft.nid, raft.term, vote, leader, self.now - when)  # fmt: skip
