@@ -36,7 +36,7 @@ class PeerServer:
     def __init__(self, host: PeerHost) -> None:
         self._host = host
         self._server: asyncio.Server | None = None
-        self._connections: set[_Caller] = set()
+        self._connections: dict[_Caller, None] = {}  # in the order they came
         self._links: dict[str, _Caller] = {}
         self._lines_left = LOG_LINES_MAX
         self._lines_from = 0.0
@@ -70,7 +70,7 @@ class PeerServer:
         """Count a new connection; False when there are too many."""
         if len(self._connections) >= CALLERS_MAX:
             return False
-        self._connections.add(connection)
+        self._connections[connection] = None
         return True
 
     def greeted(self, connection: _Caller, caller: Identity) -> None:
@@ -82,7 +82,7 @@ class PeerServer:
 
     def closed(self, connection: _Caller) -> None:
         """Forget a connection."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         caller = connection.caller
         if caller is not None and self._links.get(caller.nid) is connection:
             del self._links[caller.nid]
