@@ -319,6 +319,8 @@ class Checks:
     def node_failed(self, machine: Machine, text: str) -> None:
         """A node stopped by itself: only a fault of its disk may do that."""
         disk = machine.disk
+        if machine.wants_out and text.startswith("the cluster does not take this node"):
+            return  # it was removed before it knew that it had been taken in
         if machine.is_rotten or disk.hit or text.startswith("the consensus process ended"):
             disk.hit = False
             return
