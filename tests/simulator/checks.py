@@ -174,8 +174,6 @@ class Checks:
         raft.seen_commit = commit
         if commit > self.commit_times[-1][1]:
             self.commit_times.append((self.simulation.world.now, commit))
-        if raft.role is Role.LEADER and commit >= log.first:
-            self._on_majority(raft, commit, log.term(commit))
 
     def _on_majority(self, raft: CheckedRaft, index: int, term: int) -> None:
         """What a leader calls committed is on the disks of a majority of the voters in force."""
@@ -218,8 +216,13 @@ class Checks:
 
     @loud
     def counting(self, raft: CheckedRaft, index: int) -> None:
-        """A node takes entries for committed."""
+        """A node takes entries for committed.
+
+        Looked at here, not when the turn ends: by then a newer membership may be in force.
+        """
         self.steps.counting(raft, index)
+        if raft.role is Role.LEADER and index >= raft.log.first:
+            self._on_majority(raft, index, raft.log.term(index))
 
     @loud
     def voting(self, raft: CheckedRaft, term: int, candidate: str) -> None:
