@@ -26,7 +26,7 @@ from pyraft_fast.serving.engine import Engine
 from pyraft_fast.serving.load import import_snapshot
 from pyraft_fast.serving.roles import LETTERS
 from pyraft_fast.serving.settings import Settings
-from pyraft_fast.serving.signals import wait_for_end
+from pyraft_fast.serving.signals import on_signals, wait_for_end
 from pyraft_fast.worker.base_worker import BaseWorker
 from pyraft_fast.worker.redis_worker import RedisWorker
 from pyraft_fast.worker.store import Store
@@ -265,6 +265,28 @@ class RaftNode:
         handles them itself.
         """
         return wait_for_end(self._stopped, self.shutdown, timeout)
+
+    def run(self) -> int:
+        """Start, wait until the node has stopped, and return its `exit_status`: a whole program.
+
+        In the main thread Ctrl-C and SIGTERM stop it, also while it starts. Raises as `start()`.
+        """
+        asked = threading.Event()
+
+        def stop() -> None:
+            asked.set()
+            self.shutdown()
+
+        with on_signals(stop):
+            try:
+                self.start()
+            except StartError:
+                if not asked.is_set():
+                    raise
+            if asked.is_set():  # so early that start() could not see it
+                self.shutdown()
+            self.join()
+        return self.exit_status
 
     def fail(self, text: str, status: int) -> None:
         """Stop this node because it cannot go on; `exit_status` tells a program's caller."""

@@ -25,7 +25,7 @@ def wait_for_end(ended: threading.Event, stop: Callable[[], None], timeout: floa
     In the main thread SIGINT and SIGTERM call `stop` meanwhile, unless the program handles them.
     """
     until = math.inf if timeout is None else time.monotonic() + timeout
-    with _on_signals(stop):
+    with on_signals(stop):
         while not ended.wait(min(LOOK_SECONDS, max(0.0, until - time.monotonic()))):
             if time.monotonic() >= until:
                 return False
@@ -33,7 +33,11 @@ def wait_for_end(ended: threading.Event, stop: Callable[[], None], timeout: floa
 
 
 @contextlib.contextmanager
-def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
+def on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Within it SIGINT and SIGTERM call `stop`, unless the program handles them.
+
+    Only in the main thread, which alone may say what a signal does.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -78,6 +78,17 @@ def test_a_signal_ends_the_node_with_status_0_and_no_traceback(node: Node, numbe
     assert "Traceback" not in node.text()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_start_ends_the_node_with_status_0(node: Node, number: int) -> None:
+    """The consensus process has begun; the node does not serve yet, or only just."""
+    node.start()
+    child = eventually(node.consensus_pid)
+    assert node.stop(number, seconds=5) == 0
+    assert not alive(child)
+    assert "Traceback" not in node.text()
+    assert "while it started" not in node.text()
+
+
 def test_a_signal_that_another_thread_took_ends_the_node_too(node: Node) -> None:
     """The waiting thread sleeps on then: only what it looks at by itself wakes it."""
     node.start()
