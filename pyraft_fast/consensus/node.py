@@ -492,9 +492,8 @@ def make_raft(settings: Settings, recovered: recovery.Recovered, rng: random.Ran
         settings.nid,
         recovered.identity.incarnation,
         max(settings.heartbeat_ms // TICK_MS, 1),
-        settings.election_ms_min // TICK_MS,
-        settings.election_ms_max // TICK_MS,
-        tick_ms=TICK_MS,
-    )
+        settings.election_ms_min // TICK_MS, settings.election_ms_max // TICK_MS,
+        tick_ms=TICK_MS, commit_at_once=settings.commit_at_once,
+    )  # fmt: skip
     clock_ms = 0 if snapshot is None else snapshot.time_ms
     return Raft(config, log, recovered.hard, recovered.snapshot_membership, rng, clock_ms)

@@ -31,6 +31,7 @@ class Settings(NamedTuple):
     fsync: str
     segment_bytes: int
     load: bool
+    commit_at_once: bool
 
 
 _DEFAULTS: Final[dict[str, object]] = {
@@ -42,6 +43,7 @@ _DEFAULTS: Final[dict[str, object]] = {
     "fsync": ALWAYS,
     "segment_bytes": SEGMENT_BYTES,
     "load": False,
+    "commit_at_once": False,
 }
 
 
@@ -69,6 +71,7 @@ def _read(received: object) -> Settings:
         fields.text("fsync", 16),
         fields.number("segment_bytes", 2**40),
         fields.flag("load"),
+        fields.flag("commit_at_once"),
     )
     if settings.fsync not in (ALWAYS, EVERYSEC, NEVER):
         raise ConfigError(f"fsync must be always, everysec or never, not {settings.fsync!r}")

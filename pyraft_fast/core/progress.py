@@ -36,13 +36,15 @@ class Progress:
     match: its log agrees up to here, on its disk. next: what is sent next. heard_tick: when it was
     heard of last. read_round: the newest read round it confirmed. answered_ms: when the newest
     heartbeat it answered was sent, by the leader's steady clock. clock_ms: the cluster time it had
-    seen by then. commit_sent: the commit index it was told. round_end, round_tick: the catch-up
-    round of a learner (thesis section 4.2.1).
+    seen by then. commit_sent: the commit index it was told. awaits: up to where its clients wait to
+    hear that entries are committed. round_end, round_tick: the catch-up round of a learner (thesis
+    section 4.2.1).
     """
 
     __slots__ = (
         "_inflight",
         "answered_ms",
+        "awaits",
         "clock_ms",
         "commit_sent",
         "heard_tick",
@@ -76,6 +78,7 @@ class Progress:
         self.answered_ms = 0
         self.clock_ms = 0
         self.commit_sent = 0
+        self.awaits = 0
         self.round_end = next_index - 1
         self.round_tick = tick
         self._inflight: deque[tuple[int, int]] = deque()  # (last index, bytes) of each message

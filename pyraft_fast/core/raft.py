@@ -128,6 +128,7 @@ class Raft:
         "send_now",
         "steady_ms",
         "table",
+        "tells_commit",
         "term",
         "term_start",
         "ticks",
@@ -178,6 +179,7 @@ class Raft:
         self.voting_peers: list[Progress] = []
         self.term_start = 0  # index of the first entry of the term this node leads
         self.is_term_durable = False
+        self.tells_commit = False  # a tick has passed: peers are told what they were not yet
         self.transferee = ""
         self.transfer_elapsed = 0
         self.reads = Reads(rng.getrandbits(62))
@@ -305,6 +307,8 @@ class Raft:
         time_ms = self.clock_ms
         record = seal(kind, index, self.term, time_ms, origin, start, batch, count, payload)
         log.append(Entry(index, self.term, kind, record, time_ms))
+        if origin != self.incarnation:
+            replication.expect(self, origin, index)
         return True
 
     def propose_change(self, op: str, nid: str, addr: str, incarnation: int, now_ms: int) -> int:

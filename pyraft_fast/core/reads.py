@@ -126,6 +126,9 @@ class Reads:
     def _answer(
         self, raft: Raft, nid: str, incarnation: int, context: int, done: _Round | None
     ) -> None:
+        peer = raft.progress.get(nid)
+        if done and peer is not None:
+            peer.awaits = max(peer.awaits, done.commit)
         raft.send_now.append(
             Message(
                 MessageKind.READ_REPLY,

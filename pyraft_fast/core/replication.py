@@ -57,15 +57,29 @@ def replicate(raft: Raft) -> None:
         for peer in raft.voting_peers:
             send_heartbeat(raft, peer, True)
     commit = log.commit
+    tells_all = raft.tells_commit or raft.config.commit_at_once
+    raft.tells_commit = False
     for peer in raft.progress.values():
         state = peer.state
         if state == REPLICATE:
             if peer.next <= log.last or peer.must_check:
                 _fill_window(raft, peer)
-            if peer.commit_sent < commit and peer.commit_sent < peer.match:
+            sent = peer.commit_sent
+            if sent < commit and sent < peer.match and (tells_all or sent < peer.awaits):
                 send_heartbeat(raft, peer, False)
         elif state == PROBE and not peer.is_paused:
             _probe(raft, peer)
+
+
+def expect(raft: Raft, incarnation: int, index: int) -> None:
+    """Clients of that node wait until entry `index` is committed: it must hear of it at once.
+
+    Nobody at the others waits. They hear of it with the next entries, or after a tick, which costs
+    a busy leader no message and a busy follower no turn.
+    """
+    for peer in raft.progress.values():
+        if peer.incarnation == incarnation:
+            peer.awaits = index
 
 
 def _fill_window(raft: Raft, peer: Progress) -> None:
@@ -158,6 +172,7 @@ def send_heartbeat(raft: Raft, peer: Progress, must_answer: bool) -> None:
 
 def tick(raft: Raft) -> None:
     """A tick of the leader: heartbeats, and does a majority still answer?"""
+    raft.tells_commit = True
     raft.heartbeat_elapsed += 1
     if raft.heartbeat_elapsed < raft.config.heartbeat_ticks:
         return

@@ -51,7 +51,9 @@ class Config(NamedTuple):
     An election begins when no leader was heard of for a random number of ticks between
     `election_ticks_min` and `election_ticks_max`; a leader that hears no majority for
     `election_ticks_max` steps down. `tick_ms` is how long a tick takes; the cluster's clock and
-    leases depend on it. A leader with `uncommitted_bytes_max` in its log that no majority has taken
+    leases depend on it. With `commit_at_once` peers hear of every commit as soon as there is one;
+    else they hear at once of what their own clients wait for, and of the rest with the next entries
+    or after a tick. A leader with `uncommitted_bytes_max` in its log that no majority has taken
     accepts no more proposals until half of that is committed.
     """
 
@@ -65,6 +67,7 @@ class Config(NamedTuple):
     inflight_bytes_max: int = INFLIGHT_BYTES_MAX
     tick_ms: int = 10
     uncommitted_bytes_max: int = UNCOMMITTED_BYTES_MAX
+    commit_at_once: bool = False
 
     @property
     def lease_ms(self) -> int:

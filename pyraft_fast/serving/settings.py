@@ -13,7 +13,7 @@ from typing import Any
 from pyraft_fast.errors import ConfigError
 from pyraft_fast.limits import RING_BYTES
 from pyraft_fast.read_level import parse_level
-from pyraft_fast.serving.track import check_mode
+from pyraft_fast.serving.track import ALL, check_mode
 
 FSYNC_MODES = ("always", "everysec", "never")
 
@@ -63,6 +63,7 @@ class Settings:
             "overwrite_peer": self.overwrite_peer,
             "load": bool(self.load),
             "fsync": self.fsync,
+            "commit_at_once": self.digests == ALL,  # answers wait for the others' digests
             "heartbeat_ms": self.heartbeat_ms,
             "election_ms_min": self.election_ms_min,
             "election_ms_max": self.election_ms_max,

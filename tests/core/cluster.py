@@ -193,7 +193,7 @@ class Cluster:
     ) -> None:
         self.rng = Random(seed)
         self.faults = faults or Faults()
-        self.config = config or Config("", 0, 2, 10, 20, 300, 4, 1000)
+        self.config = config or Config("", 0, 2, 10, 20, 300, 4, 1000, commit_at_once=True)
         self.now = 0
         self.invariants = Invariants()
         self.incarnations = 0

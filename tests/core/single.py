@@ -14,7 +14,7 @@ from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import Config, HardState, Work
 
-CONFIG = Config("1", 1, 2, 10, 20, 1000, 4, 2000)
+CONFIG = Config("1", 1, 2, 10, 20, 1000, 4, 2000, commit_at_once=True)
 
 
 class Shelf:

@@ -25,7 +25,9 @@ from tests.core.invariants import Invariants
 TICK_MS = 10
 DELIVERIES_MAX = 2000
 OLD_BYTES = 160  # of entries in logs at the start: one fills a message
-CONFIG = Config("", 0, 2, 10, 20, 250, 4, 1000, TICK_MS, uncommitted_bytes_max=700)
+CONFIG = Config(
+    "", 0, 2, 10, 20, 250, 4, 1000, TICK_MS, uncommitted_bytes_max=700, commit_at_once=True
+)
 Voice = Callable[[str], None]
 
 
