@@ -35,6 +35,7 @@ from pyraft_fast.serving.treaty import Consensus
 
 logger = logging.getLogger(__name__)
 
+TELL_SECONDS: Final = 0.1  # between notes in mode `sampled`: each wakes every process there is
 HALT_SECONDS: Final = 0.5  # between serving nothing and stopping: time to ask, and to be asked
 EXIT_DIVERGED: Final = 4
 NAMES_SHOWN: Final = 10
@@ -77,6 +78,7 @@ class Guard:
         self._loop = loop
         self._means = means
         self._folder = folder
+        self._told = 0.0  # loop time of the last note about this node
         self._judged = 0  # the index at the last `turn`
         self._warned: set[str] = set()
         self._verdict: Verdict | None = None
@@ -101,11 +103,15 @@ class Guard:
             waited = judge.waits
             if waited:
                 judge.applied()
-            if track.fresh or judge.is_asked_for_all:
+            if judge.is_asked_for_all or (track.fresh and self._is_due()):
                 self._tell()
             if waited or self.holder is not None:
                 self._changed()
         return not self.halted
+
+    def _is_due(self) -> bool:
+        """Where no answer waits for it, what others are told may gather for a moment."""
+        return self.holder is not None or self._loop.time() - self._told >= TELL_SECONDS
 
     def tick(self) -> None:
         """About a second passed: say again how far this node is, since notes may be lost."""
@@ -113,6 +119,7 @@ class Guard:
             self._tell()
 
     def _tell(self) -> None:
+        self._told = self._loop.time()
         if self.judge.alone:
             self.track.fresh.clear()
         else:
@@ -175,6 +182,7 @@ class Guard:
         self.halted = True
         self._verdict = verdict
         self._means.halt()
+        self._tell()  # the others must know what this node had, or they could not judge themselves
         text = f"data differ from those of {_nodes(verdict.others)} at entry {verdict.index}"
         self._host.log_error(f"{text}; serving nothing any more")
         try:
