@@ -12,13 +12,12 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from pyraft_fast import _entry
+from pyraft_fast import _entry, _turn
 from pyraft_fast._digest import Noted
+from pyraft_fast._turn import Origin
 from pyraft_fast.errors import InvariantError, RaftException, check
-from pyraft_fast.serving.batches import Ride
 from pyraft_fast.serving.host import Host
 from pyraft_fast.serving.members import NOBODY, read_members
-from pyraft_fast.serving.origin import Origin
 from pyraft_fast.serving.propose import Proposer
 from pyraft_fast.serving.reads import ReadGate
 from pyraft_fast.serving.rows import Row, Rows
@@ -29,8 +28,7 @@ from pyraft_fast.worker.dice import Dice
 
 logger = logging.getLogger(__name__)
 
-POSITION_BITS: Final = 20  # of a dice seed: the command's place in its entry
-RIDING: Final = 1 << (POSITION_BITS - 1)  # in the place of a read that rides: no command's place
+POSITION_BITS: Final = 20  # of a dice seed: the command's place in its entry; _turn.RIDING is in it
 ITEMS_PER_SLICE: Final = 512  # of a snapshot, between looks at the clock
 NO_ROWS: Final[dict[str, Row | Noted]] = {}
 
@@ -39,7 +37,7 @@ class NodeFailure(RaftException):
     """This node cannot apply the log and must stop; the others may be well."""
 
 
-class Applier:
+class Applier(_turn.Place):
     """The state machine's driver. Loop thread only.
 
     `index` and `term` are of the last applied entry; `position` the command's place in it.
@@ -160,18 +158,19 @@ class Applier:
         try:
             with self._host.data_lock:
                 self._host.store.begin(head.time_ms)
+                known = NO_ROWS if self._noting else self._rows.logged
                 if ops is None:
-                    self._run(commands)
+                    _turn.apply(self, self._host, commands, known)
                 else:
-                    self._run_and_answer(commands, ops)
+                    _turn.answer(self, self._host, commands, ops, known, self._dirty)
         finally:
             self.applying = False
         self.commands += len(commands)
         self.commands_total += len(commands)
         self._moved(head)
 
-    def _row(self, offset: int, words: Any) -> Row | Noted:
-        """The handler for a command of the log; a node without it cannot keep up."""
+    def find_row(self, offset: int, words: Any) -> Row | Noted:
+        """Of Place: the handler for a command of the log; a node without it cannot keep up."""
         row = self._rows.find_at(offset, words[0])
         if row is None:
             where = f" of the worker at offset {offset}" if offset else ""
@@ -181,50 +180,9 @@ class Applier:
             )
         return self._track.noted(row) if self._noting else row
 
-    def _run(self, commands: list[Any]) -> None:
-        """Execute commands nobody waits for here."""
-        node, known = self._host, NO_ROWS if self._noting else self._rows.logged
-        for position, (offset, words) in enumerate(commands):
-            self.position = position
-            row = (known.get(words[0]) if offset == 0 else None) or self._row(offset, words)
-            try:
-                row.function(node, words)
-            except RaftException:
-                continue
-            except MemoryError:
-                raise NodeFailure(f"out of memory in handler {row.name!r}") from None
-            except BaseException as error:  # SystemExit too
-                row.failure(error)
-
-    def _run_and_answer(self, commands: list[Any], ops: list[Any]) -> None:
-        """Execute commands and the reads between them, and answer their origins."""
-        node, dirty = self._host, self._dirty
-        known = NO_ROWS if self._noting else self._rows.logged
-        row: Row | Noted
-        position = 0
-        for op in ops:
-            if op.__class__ is Ride:
-                origin, row, words = op
-                self.position = position | RIDING  # this node alone runs it: dice of its own
-            else:
-                origin = op
-                offset, words = commands[position]
-                self.position = position
-                position += 1
-                row = (known.get(words[0]) if offset == 0 else None) or self._row(offset, words)
-            try:
-                value = row.function(node, words)
-            except RaftException as error:
-                value = error
-            except MemoryError:
-                raise NodeFailure(f"out of memory in handler {row.name!r}") from None
-            except BaseException as error:  # SystemExit too
-                value = row.failure(error)
-            origin.answer(value)
-            if not origin.dirty:
-                origin.dirty = True
-                dirty.append(origin)
-        check(position == len(commands), "an op for each command", position, len(commands))
+    def out_of_memory(self, row: Row | Noted) -> None:
+        """Of Place: a handler that could not do its work leaves other data here than elsewhere."""
+        raise NodeFailure(f"out of memory in handler {row.name!r}")
 
     def _config(self, payload: bytes) -> None:
         self._take_membership(payload)

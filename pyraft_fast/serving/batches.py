@@ -15,10 +15,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyraft_fast._entry import Batch
+from pyraft_fast._turn import OpenBatch, Origin
 from pyraft_fast.errors import RaftException, TryAgain
 
 if TYPE_CHECKING:
-    from pyraft_fast.serving.origin import Origin
     from pyraft_fast.serving.rows import Row
 
 
@@ -30,15 +30,9 @@ class Ride(NamedTuple):
     words: list[Any]
 
 
-class OpenBatch:
-    """The batch that still takes commands; `born` is the loop time of its first one."""
-
-    __slots__ = ("born", "commands", "ops")
-
-    def __init__(self, born: float) -> None:
-        self.commands = Batch()
-        self.ops: list[Origin | Ride] = []
-        self.born = born
+def new_batch(born: float) -> OpenBatch:
+    """An empty batch; `born` is the loop time of its first command."""
+    return OpenBatch(Batch(), born)
 
 
 class SentBatch:

@@ -17,15 +17,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from pyraft_fast import _turn
+from pyraft_fast._turn import Origin
 from pyraft_fast.common import Future
 from pyraft_fast.errors import CommandError, Loading, NoAuth, RaftException, Uncertain
-from pyraft_fast.limits import CLIENTS_MAX, OUTPUT_BYTES_PAUSE
+from pyraft_fast.limits import CLIENTS_MAX
 from pyraft_fast.serving import removal
 from pyraft_fast.serving.connection import Connection
 from pyraft_fast.serving.connection_commands import BEFORE_AUTH
 from pyraft_fast.serving.holding import Holder
 from pyraft_fast.serving.host import Host
-from pyraft_fast.serving.origin import Origin
 from pyraft_fast.serving.propose import Proposer
 from pyraft_fast.serving.reads import ReadGate, ReadGroup
 from pyraft_fast.serving.rows import Row, Rows
@@ -105,7 +106,7 @@ class Call(Origin):
     def settle(self) -> None:
         self.dirty = False
         if self.reads and self.desk is not None:
-            self.desk.run_reads(self)
+            _turn.run_reads(self.desk, self)
         if self.value is not NO_ANSWER:
             value, self.value = self.value, NO_ANSWER
             holder = None if self.desk is None else self.desk.holder
@@ -153,6 +154,7 @@ class Desk:
         self.postponed: list[Origin] = []  # their reads may run when the data is complete
         self.alone = False  # an admin command runs, which may send commands of its own
         self.reading = False  # read handlers run
+        self.before_auth = BEFORE_AUTH
         self._ids = 0
         self.now = time.monotonic
 
@@ -219,50 +221,13 @@ class Desk:
 
     # Commands
 
-    def run(self, connection: Connection, commands: list[list[str]]) -> int:
-        """Dispatch commands of one connection in order; returns how many were taken."""
-        rows = self.rows.known
-        proposer = self.proposer
-        self.stats.commands += len(commands)
-        if self.loading or self.closed is not None:
-            return self._while_closed(connection, commands)
-        for position, words in enumerate(commands):
-            row = rows.get(words[0]) or self.rows.find(words[0])
-            if row is None or not row.least <= len(words) <= row.most:
-                connection.reply(self._unusable(connection, row, words))
-                continue
-            if not connection.authenticated and row.name not in BEFORE_AUTH:
-                connection.reply(NoAuth("Authentication required."))
-                continue
-            if row.write:
-                try:
-                    proposer.write(connection, words, 0)
-                except CommandError as error:
-                    connection.reply(error)
-                if proposer.full:
-                    return position + 1
-            elif row.read:
-                self._read(connection, row, words)
-            elif row.at_once:
-                connection.reply(row.function(connection, words))
-            else:
-                if connection.waiting:
-                    self.stats.commands -= len(commands) - position
-                    return position
-                self._alone(connection, row, words)
-                if connection.blocked or connection.closing:
-                    return position + 1
-            if len(connection.out) > OUTPUT_BYTES_PAUSE:
-                return position + 1
-        return len(commands)
-
-    def _while_closed(self, connection: Connection, commands: list[list[str]]) -> int:
+    def run_while_closed(self, connection: Connection, commands: list[list[str]]) -> int:
         """Without whole data or a cluster only commands about the connection and the node run."""
         error = self.closed or Loading("the node is loading the data; try again soon")
         for position, words in enumerate(commands):
             row = self.rows.find(words[0])
             if row is None or not row.least <= len(words) <= row.most:
-                connection.reply(self._unusable(connection, row, words))
+                connection.reply(self.unusable(connection, row, words))
             elif not connection.authenticated and row.name not in BEFORE_AUTH:
                 connection.reply(NoAuth("Authentication required."))
             elif row.write or row.read:
@@ -270,51 +235,18 @@ class Desk:
             elif connection.waiting:
                 return position
             else:
-                self._alone(connection, row, words)
+                self.run_alone(connection, row, words)
                 if connection.blocked or connection.closing:
                     return position + 1
         return len(commands)
 
-    def _unusable(self, connection: Connection, row: Row | None, words: list[str]) -> RaftException:
+    def unusable(self, connection: Connection, row: Row | None, words: list[str]) -> RaftException:
         """Why a command is refused before it reaches a handler."""
         if not connection.authenticated and (row is None or row.name not in BEFORE_AUTH):
             return NoAuth("Authentication required.")
         if row is None:
             return unknown_command(words)
         return misfit(row)
-
-    def _read(self, origin: Origin, row: Row, words: list[Any]) -> None:
-        """Put a read where it belongs: into the open batch, into this turn's group, or done."""
-        proposer = self.proposer
-        if origin.batch_serial == proposer.serial:
-            proposer.ride(origin, row, words)
-            return
-        group = origin.level.join(origin)
-        origin.reads.append((group, row, words))
-        origin.waiting += 1
-        if group.confirmed and origin.ready_to_read:
-            self.run_reads(origin)
-
-    def run_reads(self, origin: Origin) -> None:
-        """Execute the reads of an origin that are confirmed and next in order."""
-        reads = origin.reads
-        if not reads[0][0].confirmed or not origin.ready_to_read:
-            return
-        self.reading = True
-        try:
-            with self.host.data_lock:
-                self.host.store.begin_read(self.gate.clock_ms)
-                while reads and reads[0][0].confirmed:
-                    group, row, words = reads[0]
-                    if self.loading and group.error is None:
-                        self.postponed.append(origin)
-                        break
-                    reads.popleft()
-                    origin.answer(group.error or self.execute(row, self.host, words))
-                    if len(origin.out) > OUTPUT_BYTES_PAUSE and origin.crowded():
-                        break
-        finally:
-            self.reading = False
 
     def execute(self, row: Row, subject: object, words: list[Any]) -> Any:
         """Run a handler on the node (or the connection); its exceptions become error values."""
@@ -325,7 +257,7 @@ class Desk:
         except BaseException as error:  # sys.exit() in a handler must not end the loop
             return row.failure(error)
 
-    def _alone(self, connection: Connection, row: Row, words: list[str]) -> None:
+    def run_alone(self, connection: Connection, row: Row, words: list[str]) -> None:
         """Run a command that nothing of its connection may overtake."""
         if row.connection:
             connection.last_command = row.name
@@ -354,7 +286,8 @@ class Desk:
         """Dispatch one in-process command, as if from a connection of its own."""
         words = call.words
         call.desk = self
-        call.level = self.gate.default
+        if call.level is None:
+            call.level = self.gate.default
         self.stats.commands += 1
         row = self.rows.find_at(call.offset, words[0]) if words else None
         if row is None:
@@ -369,7 +302,7 @@ class Desk:
             except CommandError as error:
                 call.finish(error)
         elif row.read:
-            self._read(call, row, words)
+            _turn.read(self, call, row, words)
             call.settle()  # a local read is answered already
         else:
             call.finish(self.execute_now(row, words))

@@ -16,16 +16,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from pyraft_fast._turn import Intake, OpenBatch, Origin
 from pyraft_fast.errors import ClusterDown, RaftException, Uncertain, check
 from pyraft_fast.limits import (
     ANSWER_SECONDS_MAX,
-    BATCH_BYTES_SOFT,
-    BATCH_COMMANDS_MAX,
     PENDING_BATCHES_MAX,
     PENDING_BYTES_MAX,
 )
-from pyraft_fast.serving.batches import OpenBatch, Ride, SentBatch, refuse
-from pyraft_fast.serving.origin import Origin
+from pyraft_fast.serving.batches import Ride, SentBatch, new_batch, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ class ProposalSink(Protocol):
         """Send one batch; it may be lost, and is then asked for by RESEND or a gap."""
 
 
-class Proposer:
+class Proposer(Intake):
     """Open, unsent and sent batches of this node. Loop thread only."""
 
     def __init__(
@@ -61,7 +59,7 @@ class Proposer:
         self.start = 0  # number of this serving session; 0: consensus is not there
         self.serving = False  # whether a leader is known, so that sending makes sense
         self.full = False  # back-pressure: connections must not add writes
-        self.open = OpenBatch(0.0)
+        self.open = new_batch(0.0)
         self.serial = 0  # of the open batch
         self._unsent: deque[OpenBatch] = deque()
         self._sent: deque[SentBatch] = deque()
@@ -73,22 +71,6 @@ class Proposer:
 
     # Adding commands
 
-    def write(self, origin: Origin, words: Any, offset: int) -> None:
-        """Put a write into the open batch; raises CommandError when it cannot be encoded."""
-        batch = self.open
-        commands = batch.commands
-        commands.add(words, offset)
-        if not batch.ops:
-            self._first(batch)
-        if origin.reads:
-            self._take_reads(origin, batch)
-        batch.ops.append(origin)
-        origin.batch_serial = self.serial
-        origin.waiting += 1
-        if commands.count >= BATCH_COMMANDS_MAX or commands.nbytes >= BATCH_BYTES_SOFT:
-            self._close()
-            self._send_unsent()
-
     def ride(self, origin: Origin, row: Any, words: list[Any]) -> None:
         """Let a read ride in the open batch, behind the write of its origin there."""
         self.open.ops.append(Ride(origin, row, words))
@@ -96,7 +78,7 @@ class Proposer:
 
     def tick(self) -> None:
         """Propose a batch without commands: its time stamp alone does something."""
-        self._unsent.append(OpenBatch(self._loop.time()))
+        self._unsent.append(new_batch(self._loop.time()))
         self._arm()
         self._schedule()
 
@@ -141,7 +123,7 @@ class Proposer:
 
     def _fresh(self) -> OpenBatch:
         """Put a new batch in the place of the open one; returns the old one."""
-        batch, self.open = self.open, OpenBatch(0.0)
+        batch, self.open = self.open, new_batch(0.0)
         self.serial += 1
         return batch
 

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
+from pyraft_fast import _turn
+from pyraft_fast._turn import Origin
 from pyraft_fast.errors import ClusterDown, RaftException
 from pyraft_fast.read_level import (
     LEASE,
@@ -31,7 +33,6 @@ from pyraft_fast.read_level import (
     ReadLevel,
     parse_level,
 )
-from pyraft_fast.serving.origin import Origin
 from pyraft_fast.serving.propose import ANSWER_SECONDS, GATHER_SECONDS
 
 RETRY_SECONDS: Final = 0.02
@@ -49,26 +50,22 @@ class ReadSink(Protocol):
         """
 
 
-class ReadGroup:
-    """Reads that share a round; `confirmed` once they may run, or be answered with `error`.
+class ReadGroup(_turn.ReadGroup):
+    """There are `count` of them, and `level` is the name of the level that they are answered at.
 
-    There are `count` of them, and `level` is the name of the level that they are answered at.
+    `asked_ns` is the steady clock before the round was asked for, `clock_ms` the cluster's clock
+    that came back.
     """
 
-    __slots__ = (
-        "asked_ns", "clock_ms", "confirmed", "context", "count", "deadline", "error", "level",
-        "origins",
-    )  # fmt: skip
+    __slots__ = ()
 
     def __init__(self, level: str, confirmed: bool = False) -> None:
         self.level = level
-        self.context = self.count = 0
-        self.asked_ns = NEVER_NS  # the steady clock before the round was asked for
-        self.clock_ms = 0  # the cluster's clock that came back
-        self.deadline = 0.0
-        self.origins: list[Origin] = []
+        self.context = 0
+        self.asked_ns = NEVER_NS
+        self.clock_ms = 0
+        self.origins = []
         self.confirmed = confirmed
-        self.error: RaftException | None = None
 
 
 class Level(Protocol):

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+from pyraft_fast import _turn
 from pyraft_fast._digest import Noted
 from pyraft_fast.errors import HandlerError
 from pyraft_fast.serving.connection_commands import AT_ONCE, CONNECTION_COMMANDS
@@ -24,17 +25,14 @@ SPELLINGS_MAX: Final = 4096
 UNLIMITED: Final = sys.maxsize
 
 
-class Row:
+class Row(_turn.Row):
     """One command: `least` and `most` count words, the name included.
 
     At most one of `write`, `read`, `connection` is set; a row with none runs on this node at
     once. `at_once` marks connection commands that need not wait for the commands before them.
     """
 
-    __slots__ = (
-        "at_once", "connection", "failures", "function", "least", "most", "name", "noted", "read",
-        "write",
-    )  # fmt: skip
+    __slots__ = ("failures", "noted")
 
     def __init__(
         self,
@@ -48,7 +46,6 @@ class Row:
         self.function = function
         self.least = least
         self.most = most
-        self.write = self.read = self.connection = self.at_once = False
         self.failures = failures
         self.noted: Noted | None = None  # what runs in its place where the guard looks
 

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Final
 
 from pyraft_fast import common
+from pyraft_fast._turn import Origin
 from pyraft_fast.common import Future
 from pyraft_fast.errors import ClusterDown, RaftException, TryAgain, Uncertain
 from pyraft_fast.limits import MIB
@@ -28,7 +29,6 @@ from pyraft_fast.serving.dispatch import Call, Desk
 from pyraft_fast.serving.expiry import Expiry
 from pyraft_fast.serving.guard import Guard, Means
 from pyraft_fast.serving.host import Host, say
-from pyraft_fast.serving.origin import Origin
 from pyraft_fast.serving.propose import SWEEP_SECONDS, Proposer
 from pyraft_fast.serving.reads import ReadGate
 from pyraft_fast.serving.requests import Requests

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pyraft_fast.serving import connection, dispatch
+from pyraft_fast import _turn
+from pyraft_fast.serving import dispatch
 from tests.serving.fake import FakeLog, FakeNode, running
 
 
@@ -121,9 +122,8 @@ def test_a_client_that_does_not_read_is_paused_then_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reads stop being executed while output waits; writes cannot be held back, so they cut."""
-    monkeypatch.setattr(connection, "OUTPUT_BYTES_MAX", 256 * 1024)
-    monkeypatch.setattr(connection, "OUTPUT_BYTES_PAUSE", 64 * 1024)
-    monkeypatch.setattr(dispatch, "OUTPUT_BYTES_PAUSE", 64 * 1024)
+    monkeypatch.setattr(_turn.bounds, "output_bytes_max", 256 * 1024)
+    monkeypatch.setattr(_turn.bounds, "output_bytes_pause", 64 * 1024)
     with running(tmp_path) as node, node.client() as client, node.client() as lazy:
         big = "x" * 50_000
         assert client.ask(f"SET k {big}") == "OK"

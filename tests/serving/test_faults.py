@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pyraft_fast import _entry
+from pyraft_fast import _entry, _turn
 from pyraft_fast.errors import ClusterDown
 from pyraft_fast.serving import propose, reads
 from pyraft_fast.serving.treaty import RoleFact
@@ -203,7 +203,7 @@ def test_back_pressure_stops_reading_and_loses_nothing(
 ) -> None:
     monkeypatch.setattr(propose, "PENDING_BATCHES_MAX", 2)
     monkeypatch.setattr(propose, "UNSENT_BATCHES_MAX", 2)
-    monkeypatch.setattr(propose, "BATCH_COMMANDS_MAX", 10)
+    monkeypatch.setattr(_turn.bounds, "batch_commands_max", 10)
     log = FakeLog()
     log.commit = False
     with running(tmp_path, log) as node, node.client() as client, node.client() as other:

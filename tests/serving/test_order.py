@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from pyraft_fast import _turn
 from pyraft_fast.common import Future
 from pyraft_fast.errors import CommandError, ConfigError, TryAgain
-from pyraft_fast.serving import connection, propose, reads
+from pyraft_fast.serving import propose, reads
 from pyraft_fast.serving.service import Service
 from pyraft_fast.serving.settings import Settings
 from pyraft_fast.serving.treaty import RoleFact
@@ -168,7 +169,7 @@ def test_answers_of_one_batch_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Reads that ride in a batch are answered together; a short pipeline can ask for a lot."""
-    monkeypatch.setattr(connection, "OUTPUT_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(_turn.bounds, "output_bytes_max", 1 << 20)
     with running(tmp_path) as node, node.client() as client:
         node.worker.handler["much"] = [lambda host, words: "x" * 100_000, "r", 0, 0]
         held: list[int] = []
@@ -190,7 +191,7 @@ def test_answers_of_one_batch_are_bounded(
 def test_commands_wait_outside_when_too_many_bytes_are_unanswered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "UNANSWERED_BYTES_MAX", 100_000)
+    monkeypatch.setattr(_turn.bounds, "unanswered_bytes_max", 100_000)
     log = FakeLog()
     log.commit = False
     with running(tmp_path, log) as node, node.client() as client:

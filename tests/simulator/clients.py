@@ -136,7 +136,7 @@ class Clients:
         service = pending.machine.service
         call = SimCall(words, 0, future)
         call.pending = pending
-        call.chosen = service.gate.level(parse_level(pending.level))
+        call.level = service.gate.level(parse_level(pending.level))
         service.call(call)
         service.settle()
 
@@ -210,21 +210,13 @@ class Clients:
 
 
 class SimCall(Call):
-    """A command whose reads are of a level of their own."""
+    """A command whose client wants to know what had been applied when it was answered."""
 
-    __slots__ = ("chosen", "pending")
+    __slots__ = ("pending",)
 
     def answer(self, value: Any) -> None:
         self.pending.index = self.pending.machine.service.applier.index
         super().answer(value)
-
-    @property
-    def level(self) -> Any:
-        return self.chosen
-
-    @level.setter
-    def level(self, _: Any) -> None:
-        """The node's default does not count here."""
 
 
 FAILURES = ("TRYAGAIN", "CLUSTERDOWN", "LOADING")

@@ -1,0 +1,341 @@
+# cython: language_level=3, auto_pickle=False, autotestdict=False
+"""What the serving loop does once per command: the inner loops of a turn and the facts they touch.
+
+    Row         one command of the handler tables
+    Origin      whoever sends commands and gets their answers in order
+    Line        an origin that is a client's connection: bytes in, answers out
+    OpenBatch, Intake   writes on their way into the log
+    ReadGroup   reads that share a round
+    Place       which command of the log is being applied
+    run, run_reads, apply, answer   the loops
+
+Only what happens per command is here. Each class has the rest of itself in Python, in a class of
+`pyraft_fast.serving` that inherits from it; that is where rules and all rare ways are, and these
+loops call them. They hold no socket, run no handler but the one the row names, and keep the order:
+commands of one origin are taken, and answered, as they came.
+"""
+
+from collections import deque
+
+cimport cython
+from cpython.bytearray cimport PyByteArray_GET_SIZE
+from cpython.dict cimport PyDict_GetItemWithError
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.object cimport PyObject
+
+from pyraft_fast._resp import Parser, encode_into
+from pyraft_fast.errors import CommandError, NoAuth, ProtocolError, RaftException, check
+from pyraft_fast import limits
+
+cdef enum:
+    TAKE_MAX = 1024  # commands taken from the parser at a time
+    RIDING = 1 << 19  # in the place of a read that rides in a batch: no command's place
+
+
+@cython.final
+cdef class Bounds:
+    """What these loops keep to; values of `limits`, which a test may lower."""
+
+    cdef public Py_ssize_t batch_bytes_soft
+    cdef public Py_ssize_t batch_commands_max
+    cdef public Py_ssize_t output_bytes_max
+    cdef public Py_ssize_t output_bytes_pause
+    cdef public Py_ssize_t pipeline_commands_max
+    cdef public Py_ssize_t unanswered_bytes_max  # of commands; past it they are answered first
+
+    def __cinit__(self):
+        self.batch_bytes_soft = limits.BATCH_BYTES_SOFT
+        self.batch_commands_max = limits.BATCH_COMMANDS_MAX
+        self.output_bytes_max = limits.OUTPUT_BYTES_MAX
+        self.output_bytes_pause = limits.OUTPUT_BYTES_PAUSE
+        self.pipeline_commands_max = limits.PIPELINE_COMMANDS_MAX
+        self.unanswered_bytes_max = 2 * limits.COMMAND_BYTES_MAX
+
+
+cdef Bounds _bounds = Bounds()
+bounds = _bounds
+
+
+cdef class Row:
+    """One command: `least` and `most` count words, the name included."""
+
+    cdef public str name
+    cdef public object function
+    cdef public Py_ssize_t least
+    cdef public Py_ssize_t most
+    cdef public bint write
+    cdef public bint read
+    cdef public bint connection
+    cdef public bint at_once
+
+
+cdef class Origin:
+    """The part of a connection or an in-process call that batches and reads deal with."""
+
+    cdef public Py_ssize_t waiting
+    cdef public object reads
+    cdef public long long batch_serial
+    cdef public object level
+    cdef public bytearray out
+    cdef public bint dirty
+
+    def __init__(self):
+        self.waiting = 0
+        self.reads = deque()
+        self.batch_serial = -1
+        self.out = bytearray()
+        self.dirty = False
+
+    cdef int take(self, value) except -1:
+        """The answer to the oldest unanswered command."""
+        self.answer(value)
+        return 0
+
+    cdef bint may_read(self) except -1:
+        """Whether every command before the waiting reads is answered."""
+        return self.waiting == len(self.reads)
+
+    @property
+    def ready_to_read(self):
+        return self.may_read()
+
+    def answer(self, value):
+        raise NotImplementedError
+
+    def settle(self):
+        raise NotImplementedError
+
+    def lapse(self, error):
+        raise NotImplementedError
+
+    def crowded(self):
+        return False
+
+
+cdef class OpenBatch:
+    """The batch that still takes commands; `born` is the loop time of its first one."""
+
+    cdef readonly object commands
+    cdef readonly list ops
+    cdef public double born
+
+    def __init__(self, commands, double born):
+        self.commands = commands
+        self.ops = []
+        self.born = born
+
+
+cdef class Intake:
+    """The open batch and its serial number; `full` is back-pressure."""
+
+    cdef public OpenBatch open
+    cdef public long long serial
+    cdef public bint full
+
+    cpdef write(self, Origin origin, words, offset):
+        """Put a write into the open batch; raises CommandError when it cannot be encoded."""
+        cdef OpenBatch batch = self.open
+        commands = batch.commands
+        commands.add(words, offset)
+        if not PyList_GET_SIZE(batch.ops):
+            self._first(batch)
+        if origin.reads:
+            self._take_reads(origin, batch)
+        batch.ops.append(origin)
+        origin.batch_serial = self.serial
+        origin.waiting += 1
+        if (
+            len(commands) >= _bounds.batch_commands_max
+            or commands.nbytes >= _bounds.batch_bytes_soft
+        ):
+            self._close()
+            self._send_unsent()
+
+
+cdef class ReadGroup:
+    """Reads that share a round; `confirmed` once they may run, or be answered with `error`."""
+
+    cdef public str level
+    cdef public object context
+    cdef public Py_ssize_t count
+    cdef public object asked_ns
+    cdef public object clock_ms
+    cdef public double deadline
+    cdef public list origins
+    cdef public bint confirmed
+    cdef public object error
+
+
+cdef class Place:
+    """Which command of an entry is being applied."""
+
+    cdef public long long position
+
+
+cdef object perform(Row row, subject, words):
+    """Run a handler; its exceptions become error values."""
+    try:
+        return row.function(subject, words)
+    except RaftException as error:
+        return error
+    except BaseException as error:  # sys.exit() in a handler must not end the loop
+        return row.failure(error)
+
+
+def run(desk, Line line, list commands):
+    """Dispatch commands of one connection in order; returns how many were taken."""
+    cdef Intake intake = desk.proposer
+    cdef dict known = desk.rows.known
+    cdef Py_ssize_t position, total = PyList_GET_SIZE(commands)
+    cdef ReadGroup group = None  # the open group that this line has joined in this loop
+    cdef PyObject* found
+    cdef list words
+    cdef Row row
+    stats = desk.stats
+    stats.commands += total
+    if desk.loading or desk.closed is not None:
+        return desk.run_while_closed(line, commands)
+    for position in range(total):
+        words = <list?> <object> PyList_GET_ITEM(commands, position)
+        found = PyDict_GetItemWithError(known, words[0])
+        row = <Row?> <object> found if found != NULL else desk.rows.find(words[0])
+        if row is None or not row.least <= PyList_GET_SIZE(words) <= row.most:
+            line.reply(desk.unusable(line, row, words))
+            continue
+        if not line.authenticated and row.name not in desk.before_auth:
+            line.reply(NoAuth("Authentication required."))
+            continue
+        if row.write:
+            try:
+                intake.write(line, words, 0)
+            except CommandError as error:
+                line.reply(error)
+            if intake.full:
+                return position + 1
+        elif row.read:
+            if line.batch_serial == intake.serial:
+                intake.ride(line, row, words)
+            else:
+                group = join(desk, line, row, words, group)
+        elif row.at_once:
+            line.reply(row.function(line, words))
+        else:
+            if line.waiting:
+                stats.commands -= total - position
+                return position
+            group = None
+            desk.run_alone(line, row, words)
+            if line.blocked or line.closing:
+                return position + 1
+        if PyByteArray_GET_SIZE(line.out) > _bounds.output_bytes_pause:
+            return position + 1
+    return total
+
+
+cdef ReadGroup join(desk, Origin origin, Row row, words, ReadGroup group):
+    """Let a read wait in its group, or run it; returns the group if more reads may join it."""
+    if group is None:
+        group = origin.level.join(origin)
+    else:
+        group.count += 1
+    origin.reads.append((group, row, words))
+    origin.waiting += 1
+    if not group.confirmed:
+        return group
+    if origin.may_read():
+        run_reads(desk, origin)
+    return None
+
+
+def read(desk, Origin origin, Row row, words):
+    """Put a read where it belongs: into the open batch, into this turn's group, or done."""
+    cdef Intake intake = desk.proposer
+    if origin.batch_serial == intake.serial:
+        intake.ride(origin, row, words)
+    else:
+        join(desk, origin, row, words, None)
+
+
+cpdef run_reads(desk, Origin origin):
+    """Execute the reads of an origin that are confirmed and next in order."""
+    cdef ReadGroup group
+    cdef Row row
+    reads = origin.reads
+    group = reads[0][0]
+    if not group.confirmed or not origin.may_read():
+        return
+    host = desk.host
+    desk.reading = True
+    try:
+        with host.data_lock:
+            host.store.begin_read(desk.gate.clock_ms)
+            while reads:
+                group, row, words = reads[0]
+                if not group.confirmed:
+                    break
+                if group.error is None and desk.loading:
+                    desk.postponed.append(origin)
+                    break
+                reads.popleft()
+                origin.take(perform(row, host, words) if group.error is None else group.error)
+                if PyByteArray_GET_SIZE(origin.out) > _bounds.output_bytes_pause and origin.crowded():
+                    break
+    finally:
+        desk.reading = False
+
+
+cdef object row_of(Place place, dict known, command):
+    """The row of (offset, words), or what notes the changes of one."""
+    offset, words = command
+    cdef PyObject* found = NULL
+    if offset == 0:
+        found = PyDict_GetItemWithError(known, words[0])
+    return <object> found if found != NULL else place.find_row(offset, words)
+
+
+cdef object carry_out(Place place, row, node, words):
+    """Run a handler for the log; the node cannot go on where it could not even do that."""
+    try:
+        if isinstance(row, Row):
+            return (<Row> row).function(node, words)
+        return row.function(node, words)
+    except RaftException as error:
+        return error
+    except MemoryError:
+        place.out_of_memory(row)
+    except BaseException as error:  # SystemExit too
+        return row.failure(error)
+
+
+def apply(Place place, node, list commands, dict known):
+    """Execute commands of the log that nobody waits for here."""
+    cdef Py_ssize_t position
+    for position in range(PyList_GET_SIZE(commands)):
+        command = commands[position]
+        place.position = position
+        carry_out(place, row_of(place, known, command), node, command[1])
+
+
+def answer(Place place, node, list commands, list ops, dict known, list dirty):
+    """Execute commands of the log and the reads between them, and answer their origins."""
+    cdef Py_ssize_t position = 0
+    cdef Origin origin
+    for op in ops:
+        if isinstance(op, Origin):
+            origin = <Origin> op
+            command = commands[position]
+            words = command[1]
+            place.position = position
+            position += 1
+            row = row_of(place, known, command)
+        else:
+            origin, row, words = op
+            place.position = position | RIDING  # this node alone runs it: dice of its own
+        origin.take(carry_out(place, row, node, words))
+        if not origin.dirty:
+            origin.dirty = True
+            dirty.append(origin)
+    check(position == len(commands), "an op for each command", position, len(commands))
+
+
+include "_turn_line.pxi"

@@ -1,0 +1,118 @@
+"""The serving loop's work per command: origins, batches, reads, and the loops over them."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, final
+
+from typing_extensions import disjoint_base
+
+from pyraft_fast._entry import Batch
+from pyraft_fast.errors import RaftException
+
+@final
+class Bounds:
+    batch_bytes_soft: int
+    batch_commands_max: int
+    output_bytes_max: int
+    output_bytes_pause: int
+    pipeline_commands_max: int
+    unanswered_bytes_max: int
+
+bounds: Bounds
+
+@disjoint_base
+class Row:
+    name: str
+    function: Callable[..., Any]
+    least: int
+    most: int
+    write: bool
+    read: bool
+    connection: bool
+    at_once: bool
+
+@disjoint_base
+class Origin:
+    waiting: int
+    reads: deque[tuple[Any, Any, list[Any]]]
+    batch_serial: int
+    level: Any
+    out: bytearray
+    dirty: bool
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    @property
+    def ready_to_read(self) -> bool: ...
+    def answer(self, value: Any) -> None: ...
+    def settle(self) -> None: ...
+    def lapse(self, error: RaftException) -> None: ...
+    def crowded(self) -> bool: ...
+
+@disjoint_base
+class Line(Origin):
+    desk: Any
+    parser: Any
+    transport: Any
+    proto: int
+    mute: int
+    held: list[list[str]]
+    late: deque[tuple[int, Any]]
+    answered: int
+    unanswered: int
+    owed: int
+    blocked: bool
+    full: bool
+    closing: bool
+    reading: bool
+    writing_paused: bool
+    authenticated: bool
+    seen: float
+    def __init__(self, desk: Any) -> None: ...
+    def get_buffer(self, sizehint: int) -> memoryview: ...
+    def buffer_updated(self, nbytes: int) -> None: ...
+    def pump(self) -> None: ...
+    def flush(self) -> None: ...
+
+@disjoint_base
+class OpenBatch:
+    @property
+    def commands(self) -> Batch: ...
+    @property
+    def ops(self) -> list[Any]: ...
+    born: float
+    def __init__(self, commands: Batch, born: float) -> None: ...
+
+@disjoint_base
+class Intake:
+    open: OpenBatch
+    serial: int
+    full: bool
+    def write(self, origin: Origin, words: Any, offset: int) -> None: ...
+
+@disjoint_base
+class ReadGroup:
+    level: str
+    context: int
+    count: int
+    asked_ns: int
+    clock_ms: int
+    deadline: float
+    origins: list[Origin]
+    confirmed: bool
+    error: RaftException | None
+
+@disjoint_base
+class Place:
+    position: int
+
+def run(desk: Any, line: Line, commands: list[list[str]]) -> int: ...
+def read(desk: Any, origin: Origin, row: Row, words: list[Any]) -> None: ...
+def run_reads(desk: Any, origin: Origin) -> None: ...
+def apply(place: Place, node: object, commands: list[Any], known: dict[str, Any]) -> None: ...
+def answer(
+    place: Place,
+    node: object,
+    commands: list[Any],
+    ops: list[Any],
+    known: dict[str, Any],
+    dirty: list[Origin],
+) -> None: ...
