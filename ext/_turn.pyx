@@ -278,8 +278,9 @@ cpdef run_reads(desk, Origin origin):
                     break
                 reads.popleft()
                 origin.take(perform(row, host, words) if group.error is None else group.error)
-                if PyByteArray_GET_SIZE(origin.out) > _bounds.output_bytes_pause and origin.crowded():
-                    break
+                if PyByteArray_GET_SIZE(origin.out) > _bounds.output_bytes_pause:
+                    if origin.crowded():
+                        break
     finally:
         desk.reading = False
 
