@@ -87,6 +87,7 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
     before = {n: signal.signal(n, signal.default_int_handler) for n in ENDING}
     status = 0
     folder = Path(tempfile.mkdtemp(prefix="pyraft-fast-bench-", dir=args.dir))
+    folder = folder.resolve()  # the servers run in folders of their own
     runner = Runner(level, results, folder, progress.say)
     runner.peer_python = args.peer_python
     try:

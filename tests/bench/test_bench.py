@@ -24,7 +24,8 @@ TINY = ["--quick", "--seconds", "0.02", "--rounds", "1", "--keys", "50", "--many
 
 def bench(folder: Path, *flags: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "pyraft_fast", "bench", *flags, "--dir", str(folder)],
+        [sys.executable, "-m", "pyraft_fast", "bench", *flags],
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -37,7 +38,7 @@ def test_a_small_run_prints_draws_and_leaves_nothing_behind(tmp_path: Path) -> N
     figures, drawing = tmp_path / "figures.json", tmp_path / "report.html"
     server_files = tmp_path / "files"
     server_files.mkdir()
-    flags = [*TINY, "--only", "custom,million", "--peers", ""]
+    flags = [*TINY, "--only", "custom,million", "--peers", "redis"]
     with bench(server_files, *flags, "--json", str(figures), "--html", str(drawing)) as process:
         said, errors = process.communicate(timeout=90)
     assert process.returncode == 0, errors
@@ -45,6 +46,7 @@ def test_a_small_run_prints_draws_and_leaves_nothing_behind(tmp_path: Path) -> N
     assert "redis-benchmark" in said or "pyraft_fast.bench.generator" in said
     whole = json.loads(figures.read_text())
     assert not [row["error"] for row in whole["runs"] if row["error"]]
+    assert not [note for note in whole["notes"] if "did not start" in note]
     measured = {(row["server"], row["point"]["work"]) for row in whole["medians"]}
     assert measured == {("cas-3", "CAS"), ("cas-3", "SET")}
     for row in whole["medians"]:
