@@ -6,7 +6,8 @@ removes at most one voter, so any majority of the old voters meets any majority 
 
 A node is its incarnation, a number drawn when its files are made. A name (`nid`) may come back on
 new, empty disks; it is then another node, which must not vote for what the old one promised. So it
-returns as a learner, and the old incarnation goes to `removed`, from where nothing returns.
+returns as a learner, and the old incarnation goes to `removed`, from where nothing returns while it
+is there (the newest TOMBSTONES_MAX are).
 
 Roles: "voter" counts in majorities; "learner" gets the log, and a vote once it has caught up;
 "observer" gets the log and stays without a vote until it is promoted by hand (a demoted voter).
@@ -43,7 +44,8 @@ class Member(NamedTuple):
 class Membership(NamedTuple):
     """The members of cluster `cluster`, sorted by nid.
 
-    `removed` holds the incarnations that may never return, newest last, at most TOMBSTONES_MAX.
+    `removed` holds the incarnations that may not return, newest last, at most TOMBSTONES_MAX: the
+    oldest is forgotten for one too many.
     `bootstrap` tells how many voters the founders asked for, until a majority of so many has voted;
     from that change on it is 0, and no later one asks again.
     """
