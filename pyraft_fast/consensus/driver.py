@@ -375,6 +375,10 @@ class Driver:
         caller = self._server.callers().get(nid)
         return "" if caller is None else caller.addr
 
+    def queued_bytes(self, nid: str) -> int:
+        """Bytes that wait on the link to `nid`."""
+        return self._links.queued_bytes(nid)
+
     def _reaches(self, nid: str) -> bool:
         return nid == self._host.identity.nid or self._links.is_up(nid)
 
