@@ -9,6 +9,9 @@ from types import SimpleNamespace
 from typing import cast
 from unittest.mock import MagicMock
 
+import pytest
+
+from pyraft_fast.consensus import driver
 from pyraft_fast.consensus.diskwork import Write
 from pyraft_fast.consensus.driver import RESEND_SECONDS, Driver, Parts
 from pyraft_fast.consensus.frames import Frame, FrameType
@@ -172,6 +175,36 @@ def test_the_founder_of_three_does_not_serve_since_a_learner_lost_its_files(tmp_
         raft.propose_change("promote", "2", "", 0, 1000)
         bench.driver.wake()
         await until(lambda: bench.serves[-1])
+        bench.driver.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("is_up", "lag", "kept"),
+    [(False, 30, 5), (True, 3, 5), (True, 8, 8), (True, 30, 10)],
+    ids=["dead", "near", "behind", "too far behind"],
+)
+def test_behind_a_snapshot_a_tail_of_the_log_is_kept_and_more_for_live_peers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_up: bool, lag: int, kept: int
+) -> None:
+    monkeypatch.setattr(driver, "TAIL_ENTRIES", 5)
+    monkeypatch.setattr(driver, "TAIL_ENTRIES_MAX", 10)
+
+    async def main() -> None:
+        bench = Bench(tmp_path, voters=1, membership=members(1, learners=1))
+        bench.links.is_up.return_value = is_up
+        raft = bench.driver.raft
+        await leading(bench)
+        for number in range(1, 31):
+            bench.propose(number, 10)
+            await bench.driver.changed()
+            bench.disk_done()
+        await until(lambda: raft.log.commit == raft.log.last)
+        index = raft.log.commit
+        accept(raft, "2", index - lag)
+        bench.driver.snapshot_taken(str(tmp_path / "snapshot"), index, raft.term)
+        assert raft.log.first == index + 1 - kept
         bench.driver.close()
 
     asyncio.run(main())
