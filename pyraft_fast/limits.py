@@ -52,5 +52,5 @@ SNAPSHOTS_KEPT: Final = 2  # newest snapshot files of a node that are not delete
 LEGACY_BYTES_MAX: Final = 256 * MIB  # snapshot text of the original pyraft
 DIGESTS_BYTES_MAX: Final = 60 * KIB  # one note about digests
 MEMBERS_MAX: Final = 32
-TOMBSTONES_MAX: Final = 256
+TOMBSTONES_MAX: Final = 256  # removed nodes that are remembered and kept out, the newest
 NID_BYTES_MAX: Final = 128

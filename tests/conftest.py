@@ -13,6 +13,8 @@ from typing import Final
 import pytest
 
 REWRITTEN: Final = pytest.StashKey[list[str]]()
+ROUNDS: Final = pytest.StashKey[list[str]]()  # a line of the table at the end for each fault
+ROUNDS_HEAD: Final = f"{'fault':31}{'operations':>11}{'unknown':>9}{'silence':>10}{'slowest':>10}"
 
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -32,7 +34,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """With --rewrite-golden: say which transcripts have changed."""
+    """What each fault cost, and with --rewrite-golden which transcripts have changed."""
+    if rounds := config.stash.get(ROUNDS, []):
+        terminalreporter.section("faults: the longest time without an acknowledged write")
+        for line in [ROUNDS_HEAD, *rounds]:
+            terminalreporter.write_line(line)
     if config.getoption("--rewrite-golden"):
         names = config.stash.get(REWRITTEN, [])
         said = ", ".join(sorted(names)) if names else "none"

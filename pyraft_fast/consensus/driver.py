@@ -352,7 +352,7 @@ class Driver:
             return
         membership = self.raft.membership
         addr = self.address_of(now.leader)
-        can_serve = bool(now.leader) and now.role != Role.REMOVED and is_complete(membership)
+        can_serve = bool(now.leader) and now.role != Role.REMOVED and membership.is_complete
         told = (now.role, now.term, now.leader, addr, can_serve)
         if told != self._told:
             self._told = told
@@ -374,6 +374,10 @@ class Driver:
             return member.addr
         caller = self._server.callers().get(nid)
         return "" if caller is None else caller.addr
+
+    def queued_bytes(self, nid: str) -> int:
+        """Bytes that wait on the link to `nid`."""
+        return self._links.queued_bytes(nid)
 
     def _reaches(self, nid: str) -> bool:
         return nid == self._host.identity.nid or self._links.is_up(nid)
@@ -477,15 +481,6 @@ class Driver:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-
-
-def is_complete(membership: Membership) -> bool:
-    """Do enough members vote for what the founders asked for?
-
-    A cluster founded for three must not acknowledge writes while one disk alone holds them. Nodes
-    removed since count as if they had voted: a cluster may be made smaller on purpose.
-    """
-    return len(membership.voters) + len(membership.removed) > membership.bootstrap // 2
 
 
 def _membership_at(raft: Raft, index: int) -> Membership:

@@ -214,7 +214,7 @@ def plan(survivor: Survivor, cluster: int, addr: str) -> list[Membership]:
     """
     identity = survivor.identity
     removed = tuple(n for n in survivor.membership.removed if n != identity.incarnation)
-    now = survivor.membership._replace(cluster=cluster, removed=removed, bootstrap=1)
+    now = survivor.membership._replace(cluster=cluster, removed=removed, bootstrap=0)
     steps: list[Membership] = []
     if survivor.me is None and (other := now.get(identity.nid)) is not None:
         now = _without(now, other)  # another node that took this one's name

@@ -10,7 +10,11 @@ from pyraft_fast.consensus.identity import Identity
 
 
 def status_of(driver: Driver, me: Identity, fsync: str, wal: WalStats) -> dict[str, object]:
-    """One map; `lag` counts entries, `contact_ms` is since the last frame (-1: never)."""
+    """One map; `lag` counts entries, `contact_ms` is since the last frame (-1: never).
+
+    What a peer costs: `inflight_bytes` of entries sent ahead of its answers, and `queued_bytes` of
+    the link to it that the kernel has not taken yet.
+    """
     raft = driver.raft
     membership = raft.membership
     return {
@@ -52,5 +56,7 @@ def _peers(driver: Driver, me: Identity) -> list[dict[str, object]]:
             peer["match"] = progress.match
             peer["lag"] = max(raft.log.last - progress.match, 0)
             peer["state"] = progress.state
+            peer["inflight_bytes"] = progress.inflight_bytes
+            peer["queued_bytes"] = driver.queued_bytes(member.nid)
         peers.append(peer)
     return peers

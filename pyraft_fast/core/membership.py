@@ -6,7 +6,8 @@ removes at most one voter, so any majority of the old voters meets any majority 
 
 A node is its incarnation, a number drawn when its files are made. A name (`nid`) may come back on
 new, empty disks; it is then another node, which must not vote for what the old one promised. So it
-returns as a learner, and the old incarnation goes to `removed`, from where nothing returns.
+returns as a learner, and the old incarnation goes to `removed`, from where nothing returns while it
+is there (the newest TOMBSTONES_MAX are).
 
 Roles: "voter" counts in majorities; "learner" gets the log, and a vote once it has caught up;
 "observer" gets the log and stays without a vote until it is promoted by hand (a demoted voter).
@@ -43,8 +44,10 @@ class Member(NamedTuple):
 class Membership(NamedTuple):
     """The members of cluster `cluster`, sorted by nid.
 
-    `removed` holds the incarnations that may never return, newest last, at most TOMBSTONES_MAX.
-    `bootstrap` tells how many voters the founders asked for (0: nobody asked).
+    `removed` holds the incarnations that may not return, newest last, at most TOMBSTONES_MAX: the
+    oldest is forgotten for one too many.
+    `bootstrap` tells how many voters the founders asked for, until a majority of so many has voted;
+    from that change on it is 0, and no later one asks again.
     """
 
     cluster: int
@@ -61,6 +64,15 @@ class Membership(NamedTuple):
     def learners(self) -> tuple[Member, ...]:
         """Members without a vote, observers included."""
         return tuple(member for member in self.members if member.role != VOTER)
+
+    @property
+    def is_complete(self) -> bool:
+        """Has a majority of what the founders asked for voted, now or at some time before?
+
+        A cluster founded for three must not acknowledge writes while one disk alone holds them. It
+        may be made smaller on purpose later. Who left without ever having voted counts for nothing.
+        """
+        return len(self.voters) > self.bootstrap // 2
 
     def get(self, nid: str) -> Member | None:
         """The member of that name, or None."""
@@ -150,14 +162,18 @@ class Membership(NamedTuple):
 
     def _with(self, member: Member) -> Membership:
         others = [other for other in self.members if other.nid != member.nid]
-        return self._replace(members=tuple(sorted([*others, member])))
+        return self._changed(tuple(sorted([*others, member])), self.removed)
 
     def _without(self, member: Member, name: str) -> Membership:
         if member.is_voter and len(self.voters) == 1:
             raise MembershipError(f"{name} is the only voter and cannot leave")
         others = tuple(other for other in self.members if other.nid != member.nid)
-        removed = (*self.removed, member.incarnation)[-TOMBSTONES_MAX:]
-        return self._replace(members=others, removed=removed)
+        return self._changed(others, (*self.removed, member.incarnation)[-TOMBSTONES_MAX:])
+
+    def _changed(self, members: tuple[Member, ...], removed: tuple[int, ...]) -> Membership:
+        new = self._replace(members=members, removed=removed)
+        is_settled = self.is_complete or new.is_complete
+        return new._replace(bootstrap=0) if is_settled else new
 
 
 def _are_numbers(values: list[object] | tuple[object, ...]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pyraft_fast.limits import CLIENTS_MAX
 from pyraft_fast.serving.host import Host
@@ -20,6 +20,8 @@ from pyraft_fast.version import VERSION
 
 if TYPE_CHECKING:
     from pyraft_fast.serving.service import Service
+
+PROGRESS: Final = ("match", "lag", "contact_ms", "state", "inflight_bytes", "queued_bytes")
 
 
 def memory_bytes() -> int:
@@ -45,7 +47,7 @@ def members_of(service: Service) -> list[dict[str, Any]]:
     for member in known_members(service):
         shown: dict[str, Any] = {"nid": member.nid, "addr": member.addr, "role": member.role}
         progress = peers.get(member.nid, {})
-        for name in ("match", "lag", "contact_ms", "state"):
+        for name in PROGRESS:
             if name in progress:
                 shown[name] = progress[name]
         listed.append(shown)

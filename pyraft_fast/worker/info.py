@@ -11,7 +11,7 @@ The facts come as one dict from `node.info_facts()`; a missing one shows its neu
 - role ("leader", "follower", "candidate", "learner", "joining", "removed"), state (one letter),
   term, index (last applied), commit_index, last_index, leader_nid, leader_addr
 - voters, learners: lists of ids; members: list of dicts with nid, addr, role, contact_ms, and on
-  a leader match, lag
+  a leader match, lag, state, inflight_bytes (sent ahead of answers), queued_bytes (of the link)
 - reads_linearizable, reads_lease, reads_max-age, reads_local (int): reads that were let through at
   that level; one with an age that needed a round counts as linearizable
 - digests (mode), digests_count (entries), digests_agreed, digests_agreed_by_all (indexes up to

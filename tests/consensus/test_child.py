@@ -6,32 +6,15 @@ import os
 import random
 import signal
 import socket
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from pyraft_fast.core.membership import Membership
 from pyraft_fast.link import pipe
 from tests.consensus.fake_serving import FakeServing, leader_of, until
+from tests.consensus.nodes import NAMES, Make, address, ask, make_cluster, put, voters
 
 pytestmark = pytest.mark.process
-
-Make = Callable[..., FakeServing]
-NAMES = ("n1", "n2", "n3")
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[FakeServing] = []
-
-    def make_node(nid: str, **settings: object) -> FakeServing:
-        made.append(FakeServing(tmp_path / nid, nid, **settings))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make_node
-    for node in made:
-        node.close()
 
 
 @pytest.fixture
@@ -40,35 +23,6 @@ def one(make: Make) -> FakeServing:
     node.start()
     until(lambda: leader_of([node]), node)
     return node
-
-
-def make_cluster(make: Make, **settings: object) -> list[FakeServing]:
-    nodes = [make(nid, **settings) for nid in NAMES]
-    for node in nodes:
-        node.settings["ensemble"] = [["", n.addr] for n in nodes if n is not node]
-        node.start()
-    until(lambda: leader_of(nodes) and voters(nodes[0]) == list(NAMES), *nodes)
-    return nodes
-
-
-def voters(node: FakeServing) -> list[str]:
-    return [m.nid for m in Membership.decode(node.membership).voters] if node.membership else []
-
-
-def address(node: FakeServing, nid: str) -> str:
-    member = Membership.decode(node.membership).get(nid) if node.membership else None
-    return "" if member is None else member.addr
-
-
-def put(node: FakeServing, text: str, nodes: list[FakeServing]) -> None:
-    node.propose(["SET", text])
-    until(lambda: all(["SET", text] in n.data for n in nodes if n.child), *nodes)
-
-
-def ask(node: FakeServing, nodes: list[FakeServing], kind: object, *fields: object) -> pipe.Done:
-    request = node.request(kind, *fields)  # type: ignore[arg-type]
-    until(lambda: request in node.done, *nodes)
-    return node.done[request]
 
 
 # One node
@@ -407,32 +361,6 @@ def test_a_wiped_voter_comes_back_as_a_new_node(make: Make) -> None:
     put(wiped, "y", nodes)
 
 
-def test_a_node_far_behind_gets_a_snapshot(make: Make) -> None:
-    nodes = make_cluster(make)
-    put(nodes[0], "x", nodes)
-    late = next(n for n in nodes if n is not leader_of(nodes))
-    late.kill()
-    rest = [n for n in nodes if n is not late]
-    until(lambda: leader_of(rest), *rest)
-    first = rest[0]
-    for number in range(1500):
-        first.propose(["SET", str(number), "z" * 1000])
-        first.pump()
-    until(lambda: all(len(n.data) == 1501 for n in rest), *rest)
-    for node in rest:
-        node.snapshot()
-    put(first, "tail", rest)
-    late.reset()
-    late.start()
-    until(lambda: len(late.data) == 1502, *nodes)
-    assert late.snapshots_loaded
-    assert late.data == first.data
-    late.kill()
-    late.reset()
-    late.start()
-    until(lambda: len(late.data) == 1502, *nodes)
-
-
 def test_a_member_at_a_new_address_is_found_again(make: Make) -> None:
     nodes = make_cluster(make)
     moved = next(n for n in nodes if n is not leader_of(nodes))
@@ -455,19 +383,3 @@ def test_all_nodes_at_new_addresses_find_each_other(make: Make) -> None:
         node.start()
     until(lambda: leader_of(nodes), *nodes)
     put(nodes[1], "y", nodes)
-
-
-def test_a_stopped_follower_does_not_disturb_when_it_wakes(make: Make) -> None:
-    nodes = make_cluster(make)
-    leader = leader_of(nodes)
-    assert leader is not None
-    follower = next(n for n in nodes if n is not leader)
-    assert follower.child is not None
-    os.kill(follower.child.pid, signal.SIGSTOP)
-    for number in range(200):
-        put(leader, str(number), [n for n in nodes if n is not follower])
-    term = leader.role.term
-    os.kill(follower.child.pid, signal.SIGCONT)
-    until(lambda: len(follower.data) == 200, *nodes)
-    put(follower, "awake", nodes)
-    assert leader.role.term == term

@@ -9,13 +9,17 @@ from types import SimpleNamespace
 from typing import cast
 from unittest.mock import MagicMock
 
+import pytest
+
+from pyraft_fast.consensus import driver
 from pyraft_fast.consensus.diskwork import Write
 from pyraft_fast.consensus.driver import RESEND_SECONDS, Driver, Parts
 from pyraft_fast.consensus.frames import Frame, FrameType
 from pyraft_fast.consensus.identity import Identity
 from pyraft_fast.consensus.wire import Proposal
+from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.work import Config
-from tests.core.single import CONFIG, members, raft_of
+from tests.core.single import CONFIG, accept, members, raft_of
 
 CONFIG_SMALL = CONFIG._replace(uncommitted_bytes_max=1000)
 
@@ -23,17 +27,24 @@ CONFIG_SMALL = CONFIG._replace(uncommitted_bytes_max=1000)
 class Bench:
     """A driver of node "1" of so many voters, and what it does to the outside."""
 
-    def __init__(self, folder: Path, voters: int, config: Config = CONFIG_SMALL) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        voters: int,
+        config: Config = CONFIG_SMALL,
+        membership: Membership | None = None,
+    ) -> None:
         self.writes: list[Write] = []
+        self.serves: list[bool] = []  # as told with every role
         self.resends = 0
         self.links = MagicMock()
         disk = SimpleNamespace(is_idle=False, submit=self._submit)
-        serving = SimpleNamespace(role=lambda *told: None, resend=self._resend)
+        serving = SimpleNamespace(role=self._role, resend=self._resend)
         host = MagicMock()
         host.identity = Identity(7, "1", "host1:1", 1)
         server = MagicMock()
         server.callers.return_value = {}
-        raft = raft_of(membership=members(voters), config=config)
+        raft = raft_of(membership=membership or members(voters), config=config)
         parts = SimpleNamespace(
             raft=raft,
             hard=raft.hard,
@@ -51,6 +62,9 @@ class Bench:
     def _submit(self, job: object) -> None:
         if isinstance(job, Write):
             self.writes.append(job)
+
+    def _role(self, *told: object) -> None:
+        self.serves.append(bool(told[-1]))
 
     def _resend(self) -> None:
         self.resends += 1
@@ -141,6 +155,56 @@ def test_a_batch_refused_by_another_node_is_sent_again_less_and_less_often(tmp_p
         assert waits[0] >= RESEND_SECONDS * 0.9
         assert waits[1] >= RESEND_SECONDS * 1.9
         assert waits[2] >= RESEND_SECONDS * 3.9
+        bench.driver.close()
+
+    asyncio.run(main())
+
+
+def test_the_founder_of_three_does_not_serve_since_a_learner_lost_its_files(tmp_path: Path) -> None:
+    """Node 2 joined, was wiped and joined again before it had a vote: one disk holds everything."""
+    alone = members(1)._replace(bootstrap=3)
+    waiting = alone.with_added("2", "host2:1", 22).with_rejoined("2", "host2:1", 2)
+
+    async def main() -> None:
+        bench = Bench(tmp_path, voters=1, membership=waiting)
+        raft = bench.driver.raft
+        await leading(bench)
+        assert bench.serves
+        assert not any(bench.serves)
+        accept(raft, "2", raft.log.last)
+        raft.propose_change("promote", "2", "", 0, 1000)
+        bench.driver.wake()
+        await until(lambda: bench.serves[-1])
+        bench.driver.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("is_up", "lag", "kept"),
+    [(False, 30, 5), (True, 3, 5), (True, 8, 8), (True, 30, 10)],
+    ids=["dead", "near", "behind", "too far behind"],
+)
+def test_behind_a_snapshot_a_tail_of_the_log_is_kept_and_more_for_live_peers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_up: bool, lag: int, kept: int
+) -> None:
+    monkeypatch.setattr(driver, "TAIL_ENTRIES", 5)
+    monkeypatch.setattr(driver, "TAIL_ENTRIES_MAX", 10)
+
+    async def main() -> None:
+        bench = Bench(tmp_path, voters=1, membership=members(1, learners=1))
+        bench.links.is_up.return_value = is_up
+        raft = bench.driver.raft
+        await leading(bench)
+        for number in range(1, 31):
+            bench.propose(number, 10)
+            await bench.driver.changed()
+            bench.disk_done()
+        await until(lambda: raft.log.commit == raft.log.last)
+        index = raft.log.commit
+        accept(raft, "2", index - lag)
+        bench.driver.snapshot_taken(str(tmp_path / "snapshot"), index, raft.term)
+        assert raft.log.first == index + 1 - kept
         bench.driver.close()
 
     asyncio.run(main())

@@ -97,7 +97,7 @@ def check_new(folder: str, disk: Disk = OS_DISK, base: int = 0) -> None:
             assert entry.record == old.record
     assert {entry.term for entry in entries[LAST - base :]} == {TERM + 1}
     membership = Membership.decode(entries[-1].payload)
-    assert membership == Membership(NEW, (ME,), (4, 6, 8), 1)
+    assert membership == Membership(NEW, (ME,), (4, 6, 8), 0)
     assert (state.term, state.commit) == (TERM + 1, LAST + 3)
     assert start == 5, "a start number of the old log comes never again"
     wal.close()
@@ -183,13 +183,13 @@ def test_a_new_address_and_a_node_without_a_vote() -> None:
     me = ME._replace(role=LEARNER)
     survivor = make_survivor(Membership(OLD, (me, TWO), (3,), 2))
     steps = rescue.plan(survivor, NEW, "10.0.0.1:5")
-    assert steps[-1] == Membership(NEW, (Member(NID, "10.0.0.1:5", 5, VOTER),), (3, 6), 1)
+    assert steps[-1] == Membership(NEW, (Member(NID, "10.0.0.1:5", 5, VOTER),), (3, 6), 0)
 
 
 def test_a_node_whose_name_another_took_takes_it_back() -> None:
     other = Member(NID, "127.0.0.1:9", 77, VOTER)
     steps = rescue.plan(make_survivor(Membership(OLD, (other,), (5,), 1)), NEW, ME.addr)
-    assert steps[-1] == Membership(NEW, (ME,), (77,), 1)
+    assert steps[-1] == Membership(NEW, (ME,), (77,), 0)
 
 
 def make_survivor(membership: Membership) -> rescue.Survivor:

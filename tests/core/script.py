@@ -4,10 +4,12 @@ A file is its own script and its own record. Lines that begin with "#" are for t
 that begin with ">" are steps, and everything else is what the nodes did, which is written by
 `play`. Steps (N, M are nodes; times are ticks of one node or of all):
 
-    start 3 [+1]              voters 1..3 (and a learner), a fresh cluster
+    start 3 [+1] [patient]    voters 1..3 (and a learner), a fresh cluster; patient leaders tell at
+                              once what is committed only where somebody waits for it, as real ones
+                              do; others tell all, as real ones do with --digests all
     logs 1:1,1,4 2:1/3 ...    voters with logs of these terms on disk; 2 has seen term 3
     timeout N                 N's clock runs until its election timer ends
-    tick N|all COUNT          clocks run, nothing is delivered, heartbeats are not shown
+    tick N|all COUNT [shown]  clocks run, nothing is delivered, heartbeats are not shown
     run COUNT                 clocks of all run and everything is delivered after each tick;
                               heartbeats and their answers are not shown
     deliver [N->M|KIND|once]  hand over what is on the wire and all that comes of it; of one link
@@ -20,6 +22,7 @@ that begin with ">" are steps, and everything else is what the nodes did, which 
     settle                    run 4, not shown; then the state of all
     state                     role, term, vote, leader, commit and log of each
     propose N WORD ...        propose a batch each
+    propose-for N M WORD ...  the same on leader N, for clients of M, which wait
     change N OP M             a membership change on leader N: add, remove, promote, demote, rejoin
     join M                    start M on an empty disk (again: its next life)
     read N NUMBER ... [lease] ask N for read indexes in one turn; a lease will do
@@ -42,7 +45,7 @@ from pyraft_fast._entry import KIND_COMMANDS
 from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.work import SnapshotState
 from pyraft_fast.errors import MembershipError, TryAgain
-from tests.core.stage import CONFIG, Actor, Stage, said_log
+from tests.core.stage import CONFIG, PATIENT, Actor, Stage, said_log
 
 PULSE = frozenset({MessageKind.HEARTBEAT, MessageKind.HEARTBEAT_REPLY})
 
@@ -97,8 +100,10 @@ class Player:
 
     # Beginnings
 
-    def do_start(self, voters: str, learners: str = "+0") -> None:
-        count = int(voters) + int(learners)
+    def do_start(self, voters: str, *words: str) -> None:
+        if "patient" in words:
+            self.stage.config = PATIENT
+        count = int(voters) + sum(int(word) for word in words if word != "patient")
         names = [str(n + 1) for n in range(count)]
         self.stage.found({nid: [1] for nid in names}, int(voters), dict.fromkeys(names, 1))
 
@@ -120,9 +125,9 @@ class Player:
         for _ in range(actor.raft.election_timeout - actor.raft.election_elapsed):
             actor.tick()
 
-    def do_tick(self, nid: str, count: str) -> None:
+    def do_tick(self, nid: str, count: str, shown: str = "") -> None:
         actors = self.stage.up() if nid == "all" else [self._actor(nid)]
-        self.stage.hidden = PULSE
+        self.stage.hidden = frozenset() if shown else PULSE
         for _ in range(int(count)):
             for actor in actors:
                 actor.tick()
@@ -189,6 +194,14 @@ class Player:
             done = actor.raft.propose(KIND_COMMANDS, payload.encode(), 1, 0, 0, 0, actor.now_ms)
             if not done:
                 actor.say(f"takes no proposal: {payload}")
+            actor.turn()
+
+    def do_propose_for(self, nid: str, other: str, *payloads: str) -> None:
+        actor, origin = self._actor(nid), self.stage.actors[other].incarnation
+        for payload in payloads:
+            assert actor.raft.propose(
+                KIND_COMMANDS, payload.encode(), 1, origin, 1, 1, actor.now_ms
+            ), f"node {nid} takes no proposal"
             actor.turn()
 
     def do_change(self, nid: str, op: str, other: str) -> None:

@@ -28,6 +28,7 @@ OLD_BYTES = 160  # of entries in logs at the start: one fills a message
 CONFIG = Config(
     "", 0, 2, 10, 20, 250, 4, 1000, TICK_MS, uncommitted_bytes_max=700, commit_at_once=True
 )
+PATIENT = CONFIG._replace(commit_at_once=False)  # as nodes are: commits are told on occasion
 Voice = Callable[[str], None]
 
 
@@ -159,7 +160,7 @@ class Actor:
 
     def start(self) -> None:
         """Start from what is on disk."""
-        config = CONFIG._replace(nid=self.nid, incarnation=self.incarnation)
+        config = self.stage.config._replace(nid=self.nid, incarnation=self.incarnation)
         disk = self.disk
         self.raft = Raft(
             config,
@@ -291,6 +292,7 @@ class Stage:
     """The nodes, what lies between them, and the page on which it is all written."""
 
     def __init__(self) -> None:
+        self.config = CONFIG
         self.invariants = Invariants()
         self.actors: dict[str, Actor] = {}
         self.wire: list[Message] = []

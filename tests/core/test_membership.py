@@ -7,7 +7,7 @@ import pytest
 from pyraft_fast._entry import packb
 from pyraft_fast.core.change import founding_entry
 from pyraft_fast.core.entry import Entry
-from pyraft_fast.core.membership import OBSERVER, Member, Membership
+from pyraft_fast.core.membership import LEARNER, OBSERVER, Member, Membership
 from pyraft_fast.core.messages import MessageKind
 from pyraft_fast.core.work import Role
 from pyraft_fast.errors import InvariantError, MembershipError, ProtocolError, TryAgain
@@ -106,6 +106,18 @@ def test_members_and_tombstones_are_bounded() -> None:
         value = value.with_rejoined("2", "h:1", number)
     assert len(value.removed) == TOMBSTONES_MAX
     assert value.removed[-1] == 1000 + TOMBSTONES_MAX + 3
+
+
+def test_the_oldest_removal_is_forgotten_for_one_too_many() -> None:
+    value = members().with_removed("3")
+    for number in range(1000, 1000 + TOMBSTONES_MAX - 1):
+        value = value.with_rejoined("2", "h:1", number)
+    assert value.removed[0] == 3
+    with pytest.raises(MembershipError, match="was removed"):
+        value.with_added("3", "h:1", 3)
+    value = value.with_removed("2")
+    assert value.removed[0] == 2
+    assert value.with_added("3", "h:1", 3).get("3") == Member("3", "h:1", 3, LEARNER)
 
 
 def test_4_1_one_voter_at_a_time_is_held_on_both_sides() -> None:

@@ -24,12 +24,16 @@ from redis.retry import Retry
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.02
+MOMENT_SECONDS = 0.3
 LOOPBACK = "127.0.0.1"
 T = TypeVar("T")
 
 
 def eventually(
-    condition: Callable[[], T], seconds: float = 20.0, what: str | Callable[[], str] = ""
+    condition: Callable[[], T],
+    seconds: float = 20.0,
+    what: str | Callable[[], str] = "",
+    poll_seconds: float = POLL_SECONDS,
 ) -> T:
     """Await a true result of `condition`; errors of a node that is not there yet count as no.
 
@@ -48,7 +52,13 @@ def eventually(
         if time.monotonic() > deadline:
             said = what() if callable(what) else what
             raise AssertionError(f"not within {seconds} s: {said or condition} (last: {last!r})")
-        time.sleep(POLL_SECONDS)
+        time.sleep(poll_seconds)
+
+
+def moment(dice: random.Random) -> None:
+    """Let a drawn time pass, so that what follows falls anywhere among what nodes do."""
+    until = time.monotonic() + dice.uniform(0, MOMENT_SECONDS)
+    eventually(lambda: time.monotonic() >= until, poll_seconds=0.0005)
 
 
 def free_port() -> int:

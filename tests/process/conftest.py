@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import ROUNDS
 from tests.process.cluster import Cluster, Node
+from tests.process.scene import SILENCE_SECONDS_MAX, Judged, Verdict
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,3 +50,19 @@ def three(tmp_path: Path) -> Iterator[Cluster]:
         yield made.start()
     finally:
         made.cleanup()
+
+
+@pytest.fixture
+def judged(request: pytest.FixtureRequest) -> Judged:
+    """Count a round with one fault in for the table at the end, and ask that all was well.
+
+    Every fault heals, most by themselves, so writes must go on long before clients give up.
+    """
+
+    def judge(fault: str, verdict: Verdict, cluster: Cluster) -> None:
+        request.config.stash.setdefault(ROUNDS, []).append(verdict.row(fault))
+        assert not verdict.wrong, "\n".join([*verdict.wrong, cluster.tails()])
+        assert verdict.operations > 50
+        assert verdict.silence_seconds < SILENCE_SECONDS_MAX, cluster.tails()
+
+    return judge

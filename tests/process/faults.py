@@ -12,7 +12,7 @@ from typing import Final
 
 import redis
 
-from tests.process.cluster import Node, alive, children_of, eventually
+from tests.process.cluster import Node, alive, children_of, eventually, moment
 from tests.process.scene import Scene, by_name
 
 LOG_KEPT_ENTRIES: Final = 1100  # more than a node keeps of its log behind a snapshot
@@ -34,16 +34,18 @@ def stopped(*pids: int) -> Iterator[None]:
                 os.kill(pid, signal.SIGCONT)
 
 
-def _kill_consensus(node: Node) -> None:
+def _kill_consensus(scene: Scene, node: Node) -> None:
     pid = eventually(node.consensus_pid, 20, f"a consensus process of node {node.nid}")
+    moment(scene.dice)
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: node.consensus_pid() not in (0, pid), 20, f"a new child of node {node.nid}")
 
 
-def _kill_serving(node: Node) -> None:
+def _kill_serving(scene: Scene, node: Node) -> None:
     """Only the serving process; the other has to notice by itself."""
-    child = node.consensus_pid()
+    child = eventually(node.consensus_pid)
     assert node.process is not None
+    moment(scene.dice)
     node.process.kill()
     node.process.wait(10)
     eventually(lambda: not alive(child), 5, f"consensus process {child} of {node.nid} gone")
@@ -52,6 +54,7 @@ def _kill_serving(node: Node) -> None:
 
 def kill_leader(scene: Scene) -> None:
     node = scene.leader()
+    moment(scene.dice)
     node.kill()
     scene.progress()
     node.start()
@@ -59,21 +62,24 @@ def kill_leader(scene: Scene) -> None:
 
 def kill_follower(scene: Scene) -> None:
     node = scene.follower()
+    moment(scene.dice)
     node.kill()
     scene.progress()
     node.start()
 
 
 def kill_two(scene: Scene) -> None:
-    """No majority for a moment."""
+    """One after the other; then there is no majority until they are back."""
     pair = scene.dice.sample(scene.cluster.nodes, 2)
     for node in pair:
+        moment(scene.dice)
         node.kill()
     for node in pair:
         node.start()
 
 
 def kill_all(scene: Scene) -> None:
+    moment(scene.dice)
     for node in scene.cluster.nodes:
         os.kill(node.pid, signal.SIGKILL)
     for node in scene.cluster.nodes:
@@ -83,24 +89,24 @@ def kill_all(scene: Scene) -> None:
 
 
 def kill_leaders_consensus(scene: Scene) -> None:
-    _kill_consensus(scene.leader())
+    _kill_consensus(scene, scene.leader())
 
 
 def kill_followers_consensus(scene: Scene) -> None:
-    _kill_consensus(scene.follower())
+    _kill_consensus(scene, scene.follower())
 
 
 def kill_every_consensus(scene: Scene) -> None:
     for node in scene.cluster.nodes:
-        _kill_consensus(node)
+        _kill_consensus(scene, node)
 
 
 def kill_leaders_serving(scene: Scene) -> None:
-    _kill_serving(scene.leader())
+    _kill_serving(scene, scene.leader())
 
 
 def kill_followers_serving(scene: Scene) -> None:
-    _kill_serving(scene.follower())
+    _kill_serving(scene, scene.follower())
 
 
 def stop_leaders_consensus(scene: Scene) -> None:

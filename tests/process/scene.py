@@ -82,6 +82,7 @@ class Scene:
 ANSWER_SECONDS_MAX: Final = 4.5  # 4 s are promised; something for a busy machine
 PATIENCE_SECONDS: Final = 8.0  # of clients that measure it, and hear what comes late
 HASTE_SECONDS: Final = 1.5  # of clients that try elsewhere
+SILENCE_SECONDS_MAX: Final = 15.0  # between two writes: a failover that works takes far less
 
 Fault = Callable[[Scene], None]
 
@@ -101,6 +102,15 @@ class Verdict:
     silence_seconds: float
     slowest_seconds: float
     notes: list[str]
+
+    def row(self, fault: str) -> str:
+        """A line of the table at the end of a test run."""
+        line = f"{fault:31}{self.operations:11}{self.unknown:9}"
+        line += f"{self.silence_seconds:8.2f} s{self.slowest_seconds:8.2f} s"
+        return "  ".join([line, *self.notes])
+
+
+Judged = Callable[[str, Verdict, Cluster], None]  # the fixture: a fault's verdict must be good
 
 
 def everything(node: Node) -> dict[str, str | None]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.process.cluster import Cluster, Node, eventually
+from tests.process.cluster import Cluster, Node, eventually, moment
 
 ROUNDS = int(os.environ.get("PYRAFT_FAST_CRASH_ROUNDS", "10"))
 SEED = int(os.environ.get("PYRAFT_FAST_CRASH_SEED", "20261123"))
@@ -102,6 +102,7 @@ def one_round(cluster: Cluster, number: int, dice: random.Random) -> tuple[int, 
             lambda: f"writes of round {number}\n{cluster.tails()}",
         )
         victims = dice.choice([[dice.choice(cluster.nodes)], list(cluster.nodes)])
+        moment(dice)
         for node in victims:
             node.kill()
         for node in victims:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.process.cluster import Cluster
 from tests.process.faults import FAULTS
-from tests.process.scene import one_round
+from tests.process.scene import Judged, one_round
 
 SEED = 20261123
 STALL_SECONDS = (0.8, 1.2)
@@ -30,12 +30,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_clients_saw_is_linearizable(cluster: Cluster, fault: str) -> None:
+def test_what_clients_saw_is_linearizable(cluster: Cluster, fault: str, judged: Judged) -> None:
     dice = random.Random(f"{SEED} {fault}")
-    verdict = one_round(cluster, fault, [FAULTS[fault]], dice, STALL_SECONDS)
-    print(
-        f"{fault}: {verdict.operations} operations, {verdict.unknown} unknown, "
-        f"{verdict.silence_seconds:.2f} s without a write"
-    )
-    assert not verdict.wrong, "\n".join([*verdict.wrong, cluster.tails()])
-    assert verdict.operations > 50
+    judged(fault, one_round(cluster, fault, [FAULTS[fault]], dice, STALL_SECONDS), cluster)

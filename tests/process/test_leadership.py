@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from pyraft_fast.limits import APPEND_BYTES_MAX, INFLIGHT_BYTES_MAX, KIB, MIB
 from tests.process.cluster import Cluster, Node, cluster, eventually
+from tests.process.faults import stopped
 
 NO_MAJORITY = ("ClusterDownError:", "TryAgainError:", "UNCERTAIN")
 
@@ -193,6 +195,26 @@ def test_a_value_larger_than_the_ring_reaches_every_node(three: Cluster) -> None
         assert client.set("small", "after it")
     assert three.leader() is leader
     assert {node.info()["raft_term"] for node in three.nodes} == terms
+
+
+def test_a_stopped_follower_slows_nobody_and_costs_a_bounded_window(three: Cluster) -> None:
+    """All that is acknowledged meanwhile is several times what is sent ahead to the stopped one."""
+    leader, follower = three.leader(), three.follower()
+    count, value = 5 * INFLIGHT_BYTES_MAX // MIB, "v" * MIB
+
+    def peer() -> dict[str, str]:
+        lines = [line for name, line in leader.info().items() if name.startswith("raft_peer")]
+        found = [dict(pair.split("=", 1) for pair in line.split(",")) for line in lines]
+        return next(fields for fields in found if fields["nid"] == follower.nid)
+
+    with stopped(follower.pid, follower.consensus_pid()), leader.client() as client:
+        for number in range(count):
+            assert client.set(f"key{number % 10}", value)
+        eventually(lambda: int(peer()["lag"]) >= count, what=three.tails)
+        assert int(peer()["inflight_bytes"]) < INFLIGHT_BYTES_MAX + APPEND_BYTES_MAX + KIB
+        assert int(peer()["queued_bytes"]) < INFLIGHT_BYTES_MAX + 2 * APPEND_BYTES_MAX
+    eventually(lambda: peer()["lag"] == "0", what=three.tails)
+    assert three.leader() is leader
 
 
 def test_a_follower_that_fell_behind_the_log_gets_a_snapshot(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.process.kinds import ON_RIGS
 from tests.process.partition_faults import PARTITIONS
 from tests.process.rig import Rig
-from tests.process.scene import one_round
+from tests.process.scene import Judged, one_round
 
 SEED = 20261124
 STALL_SECONDS = (0.6, 0.9)
@@ -32,15 +32,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 
 @pytest.mark.parametrize("kind", ON_RIGS)
-def test_what_clients_saw_is_linearizable(rig: Rig, kind: str) -> None:
+def test_what_clients_saw_is_linearizable(rig: Rig, kind: str, judged: Judged) -> None:
     dice = random.Random(f"{SEED} {kind}")
     timely = kind in PARTITIONS
-    verdict = one_round(rig, kind, [ON_RIGS[kind]], dice, STALL_SECONDS, timely)
-    print(
-        f"{kind}: {verdict.operations} operations, {verdict.unknown} unknown, "
-        f"{verdict.silence_seconds:.2f} s without a write, "
-        f"{verdict.slowest_seconds:.2f} s until the slowest answer; "
-        f"{'; '.join(verdict.notes)}"
-    )
-    assert not verdict.wrong, "\n".join([*verdict.wrong, rig.tails()])
-    assert verdict.operations > 50
+    judged(kind, one_round(rig, kind, [ON_RIGS[kind]], dice, STALL_SECONDS, timely), rig)
