@@ -10,11 +10,13 @@ time from the first imports on ends without a traceback.
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 
 from pyraft_fast.errors import ConfigError, RaftException
 
+GC_THRESHOLDS = (20_000, 50, 100)  # a pipeline of commands makes some thousand lists and tuples
 RUN_HELP = """\
   pyraft-fast -a 127.0.0.1:5010 -i 1
   pyraft-fast -a 127.0.0.1:5010 -i 1 -e 2/127.0.0.1:5020,3/127.0.0.1:5030
@@ -36,7 +38,11 @@ def run_node(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    return make_default_node(parser, argv).run()
+    node = make_default_node(parser, argv)
+    gc.collect()
+    gc.freeze()  # what is there now stays; commands come and go, and hold no cycles
+    gc.set_threshold(*GC_THRESHOLDS)
+    return node.run()
 
 
 def dump_files(argv: Sequence[str]) -> int:
