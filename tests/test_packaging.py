@@ -52,7 +52,8 @@ def test_sdist_holds_all_sources_and_nothing_built(parcels: tuple[Path, Path]) -
         assert f"pyraft_fast/{extension}.pyi" in names
     wanted = {
         "ext/crc32c.h", "ext/limits.pxi", "ext/ring_atomics.h", "setup.py", "pyproject.toml",
-        "Dockerfile", "Makefile", "README.md", "docs/performance.md", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE",
+        "Dockerfile", "Makefile", "README.md", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE",
+        "docs/performance.md",
         "examples/plain_node.py", "tests/process/cluster.py", "tools/prepare.sh",
         "pyraft_fast/py.typed",
     }  # fmt: skip
