@@ -315,6 +315,7 @@ class Machine:
         self.is_held = False  # nobody starts it again for now
         self.overwrites = False  # started with -o: it replaces whoever had its name
         self.starts = 0
+        self.child_kills = 0  # since it started
 
     def say(self, text: str, *facts: Any) -> None:
         self.simulation.say(self.nid, text, *facts)
@@ -339,6 +340,8 @@ class Machine:
             return
         self.starts += 1
         self.fatal = ""
+        self.child_kills = 0
+        self.disk.faults.clear()
         self.say("starts")
         process = Process(self.world, f"{self.nid} serving", self.clock)
         process.machine = self
@@ -377,8 +380,8 @@ class Machine:
 
         service = service_module.Service(host, settings, Callbacks(host), loop, spawn)
         self.service = host.service = service
-        service.stopped.add_done_callback(lambda _: self._stopped())
-        service.started.add_done_callback(self._started)
+        service.stopped.add_done_callback(self.world.aloud(lambda _: self._stopped()))
+        service.started.add_done_callback(self.world.aloud(self._started))
         service.start((self.host_ip, self.port))  # type: ignore[arg-type]
 
     def _started(self, done: Any) -> None:
@@ -419,6 +422,7 @@ class Machine:
         """kill -9 of the consensus process alone."""
         if self.child is not None and not self.child.process.is_dead:
             self.say("loses its consensus process")
+            self.child_kills += 1
             self.child.end("signal SIGKILL")
 
     def lose_power(self) -> None:
