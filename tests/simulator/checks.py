@@ -35,7 +35,7 @@ ASKING = (MessageKind.HEARTBEAT, MessageKind.READ)
 VOTES = (MessageKind.VOTE, MessageKind.VOTE_REPLY)
 READ_BYTES = 1 << 24
 STOPPED = "a node stops only for a reason"
-AGE_SLACK = 1.06  # a machine's clock may run this much slower than the world's
+AGE_SLACK = 1.1  # a machine's clock may run this much slower than the world's
 
 
 class Group(tuple[Any, ...]):
