@@ -130,6 +130,15 @@ REPLICATION: Final[list[Bug]] = [
         seeds=40,
     ),
     bug(
+        "leader-never-steps-down",
+        "a leader that no majority answers goes on leading (no CheckQuorum)",
+        (
+            f"{_REPLICATION}tick",
+            "if raft.ticks - _majority_heard_tick(raft) >= raft.config.election_ticks_max:",
+            "if False:",
+        ),
+    ),
+    bug(
         "answer-of-older-term-counted",
         "an acknowledgement given to an earlier leadership counts in this one",
         (
@@ -308,6 +317,12 @@ LEASES: Final[list[Bug]] = [
             "self.election_ticks_max * 10",
         ),
         seeds=40,
+    ),
+    bug(
+        "lease-without-margin",
+        "a lease leaves no room for clocks that differ",
+        ("core.work:Config.lease_ms", "(ticks - 3) * 8", "(ticks - 3) * 10"),
+        seeds=300,
     ),
     bug(
         "lease-forgotten-at-restart",

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 NOW: list[Checks] = []  # the checks of the simulation that runs
 LOG_KINDS = (_entry.KIND_NOOP, _entry.KIND_COMMANDS, _entry.KIND_CONFIG)
-ASKING = (MessageKind.HEARTBEAT, MessageKind.READ)
+STEPPED = (
+    MessageKind.HEARTBEAT, MessageKind.HEARTBEAT_REPLY, MessageKind.APPEND_REPLY, MessageKind.READ,
+)  # fmt: skip
 VOTES = (MessageKind.VOTE, MessageKind.VOTE_REPLY)
 READ_BYTES = 1 << 24
 STOPPED = "a node stops only for a reason"
@@ -355,7 +357,7 @@ class CheckedRaft(Raft):
         self.taking = message
         super().step(message)
         self.taking = None
-        if message.kind in ASKING:
+        if message.kind in STEPPED:
             NOW[-1].steps.stepped(self, message)
 
     def take(self) -> Work:

@@ -16,6 +16,7 @@ class Options:
     nodes: int = 0  # 0: the seed decides
 
 
+ELECTIONS = ((120, 240), (120, 240), (400, 800))  # the longer, the more clocks drift apart
 DRIFT_MAX = 0.2  # the bound that leases are promised for
 
 LEVELS = (
@@ -100,4 +101,5 @@ def draw(rng: Random, options: Options, faults: dict[str, int]) -> Shape:
     shape.cache_entries = rng.choice([2, 16, 1 << 16])
     shape.pending_batches = rng.choice([1, 4, 256, 256])
     shape.weights = {name: weight * rng.choice([0, 1, 1, 4]) for name, weight in faults.items()}
+    shape.election_ms_min, shape.election_ms_max = rng.choice(ELECTIONS)
     return shape
