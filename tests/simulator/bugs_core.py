@@ -137,6 +137,7 @@ REPLICATION: Final[list[Bug]] = [
             "if raft.ticks - _majority_heard_tick(raft) >= raft.config.election_ticks_max:",
             "if False:",
         ),
+        seeds=40,
     ),
     bug(
         "answer-of-older-term-counted",
@@ -322,7 +323,6 @@ LEASES: Final[list[Bug]] = [
         "lease-without-margin",
         "a lease leaves no room for clocks that differ",
         ("core.work:Config.lease_ms", "(ticks - 3) * 8", "(ticks - 3) * 10"),
-        seeds=300,
     ),
     bug(
         "lease-forgotten-at-restart",

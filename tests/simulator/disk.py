@@ -42,8 +42,11 @@ class Trap(NamedTuple):
 class Disk:
     """Implements `pyraft_fast.storage.disk.Disk` for one folder of one machine."""
 
-    def __init__(self, rng: Random, ended: Callable[[str, Trap], None]) -> None:
+    def __init__(
+        self, rng: Random, count: Callable[[str], None], ended: Callable[[str, Trap], None]
+    ) -> None:
         self.random = rng
+        self.count = count  # called when a fault strikes
         self.ended = ended  # called when a trap springs, with what was being done
         self.files: dict[str, File] = {}
         self.durable_names: dict[str, File] = {}
@@ -192,6 +195,7 @@ class Disk:
         if path in self.files:
             raise FileExistsError(errno.EEXIST, "exists", path)
         if self.capacity is not None and self._used() >= self.capacity:
+            self.count("full disk")
             raise self._fault(errno.ENOSPC, path)
         file = File()
         if not self._is_half(trap):
@@ -223,6 +227,7 @@ class Disk:
         if self.is_dead:
             raise PowerLoss
         if self.short_writes and size > 1 and self.random.random() < self.short_writes:
+            self.count("short read")
             size = self.random.randrange(1, size)
         return bytes(self.open_files[fd].live[offset : offset + size])
 
@@ -235,7 +240,10 @@ class Disk:
         if self.capacity is not None:
             chunk = self._fitting(file, chunk, offset)
         if self.short_writes and len(chunk) > 1 and self.random.random() < self.short_writes:
+            whole = len(chunk)
             chunk = self._torn(chunk, offset) or chunk  # systems copy by the page
+            if len(chunk) < whole:
+                self.count("short writes")
         if trap is not None and trap.phase == DURING:
             chunk = self._torn(chunk, offset)
         live = file.live
@@ -263,6 +271,7 @@ class Disk:
         room = max(0, capacity - self._used())
         if grown <= room:
             return chunk
+        self.count("full disk")
         fits = len(chunk) - (grown - room)
         if fits <= 0:
             raise self._fault(errno.ENOSPC, self._name(file))
@@ -275,6 +284,7 @@ class Disk:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         if self.sync_failures:
             self.sync_failures -= 1
+            self.count("failed sync")
             seen = bytearray(file.live)  # the system takes the bytes for clean and shows them
             self._settle(file)
             file.live = seen
