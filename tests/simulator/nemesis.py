@@ -44,7 +44,7 @@ FAULTS = {
     "stopped in order": 2,
 }
 ARMED = ("crash point", "full disk", "failed sync", "short writes")  # the disk counts what strikes
-RARE = ("create", "rename", "unlink", "sync folder")  # operations that a node does now and then
+RARE = ("create", "rename", "unlink", "sync folder")  # what a node does to its disk now and then
 MACHINES_MAX = 7
 
 
@@ -221,10 +221,12 @@ class Nemesis:
         if machine is None:
             return False
         rng = self.random
-        operation = rng.choice([*OPERATIONS, "write", "write", "sync", "sync"])
+        operation = rng.choice([*OPERATIONS, "write", "write", "sync", "sync", "rename"])
         trap = Trap(rng.choice(PHASES), rng.random() < 0.7)
         count = 1 if operation in RARE else rng.choice([1, 1, 2, 3, 8])
         machine.disk.arm(operation, count, trap)
+        if operation in RARE:
+            self._ask_snapshot(machine)  # which comes to it soon
         return True
 
     def _consensus_process_killed(self) -> bool:
@@ -378,14 +380,17 @@ class Nemesis:
 
     def _snapshot(self) -> bool:
         machine = self._up()
-        if machine is None or machine.service is None:
-            return False
-        assert machine.serving is not None
+        if machine is not None:
+            self._ask_snapshot(machine)
+        return machine is not None
+
+    def _ask_snapshot(self, machine: Machine) -> None:
+        if machine.serving is None or machine.service is None:
+            return
         machine.say("is asked for a snapshot")
         future = Future(("checkpoint",))
         future.add_done_callback(lambda done: machine.say("snapshot: %r", done.value))
         machine.serving.soon(machine.service.checkpoint, future, None)
-        return True
 
     def _node_added(self) -> bool:
         if len(self.simulation.machines) >= MACHINES_MAX or self.simulation.leader() is None:

@@ -34,6 +34,7 @@ def command(*arguments: str, hash_seed: str = "0") -> subprocess.CompletedProces
     return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.timeout(600)
 def test_seeds_are_clean_and_bring_every_kind_of_fault() -> None:
     found = command("-m", "tests.simulator", "--seeds", str(SEEDS), "--jobs", "2")
     assert found.returncode == 0, found.stderr
@@ -46,6 +47,7 @@ def test_seeds_are_clean_and_bring_every_kind_of_fault() -> None:
         for operation in ("write", "sync"):
             assert f"power loss {phase} {operation}" in counts
             assert f"kill {phase} {operation}" in counts
+        assert f"power loss {phase} rename" in counts
 
 
 def test_a_seed_decides_everything() -> None:
