@@ -31,7 +31,7 @@ from tests.simulator.checks import STOPPED
 
 BUGS: Final[list[Bug]] = [*CORE, *STORAGE, *SERVING]
 QUICK: Final[list[Bug]] = [bug for bug in BUGS if 0 < bug.seeds <= 40]  # for every test run
-SEEDS_MAX: Final = 300
+SEEDS_MAX: Final = 600
 TEXT_MAX: Final = 100  # characters of a violation in the table
 HARNESS: Final = re.compile(r"(Attribute|Name|Type|Key|Index|Value|Overflow|UnboundLocal)Error")
 RULE: Final = re.compile(r".*(?:Broken: |invariant broken: )")

@@ -307,7 +307,7 @@ LEASES: Final[list[Bug]] = [
             "peer.answered_ms = message.hint",
             "peer.answered_ms = raft.steady_ms",
         ),
-        seeds=300,
+        seeds=600,
     ),
     bug(
         "lease-longer-than-promise",
@@ -380,7 +380,7 @@ MEMBERSHIP: Final[list[Bug]] = [
             "peer.is_voter = member.is_voter",
             "peer.is_voter = peer.is_voter or member.is_voter",
         ),
-        seeds=300,
+        seeds=600,
     ),
     bug(
         "learner-counted-as-voter",

@@ -122,7 +122,7 @@ READS: Final[list[Bug]] = [
             "    asked = [g for g in gate._asked.values() if g.level == self.wanted.name]\n"
             "    group = asked[-1] if asked else self.open\n",
         ),
-        seeds=300,
+        seeds=600,
     ),
     bug(
         "max-age-from-answer",
