@@ -27,16 +27,16 @@ from tests.simulator.bug import Bug
 from tests.simulator.bugs_core import CORE
 from tests.simulator.bugs_serving import SERVING
 from tests.simulator.bugs_storage import STORAGE
+from tests.simulator.checks import STOPPED
 
 BUGS: Final[list[Bug]] = [*CORE, *STORAGE, *SERVING]
 QUICK: Final[list[Bug]] = [bug for bug in BUGS if 0 < bug.seeds <= 40]  # for every test run
-SEEDS_MAX: Final = 300
+SEEDS_MAX: Final = 600
 TEXT_MAX: Final = 100  # characters of a violation in the table
 HARNESS: Final = re.compile(r"(Attribute|Name|Type|Key|Index|Value|Overflow|UnboundLocal)Error")
 RULE: Final = re.compile(r".*(?:Broken: |invariant broken: )")
 
 FACTS: Final = re.compile(r":? \(")
-STOPPED: Final = "a node stops only for a reason"
 
 
 class Hunt(NamedTuple):

@@ -130,6 +130,16 @@ REPLICATION: Final[list[Bug]] = [
         seeds=40,
     ),
     bug(
+        "leader-never-steps-down",
+        "a leader that no majority answers goes on leading (no CheckQuorum)",
+        (
+            f"{_REPLICATION}tick",
+            "if raft.ticks - _majority_heard_tick(raft) >= raft.config.election_ticks_max:",
+            "if False:",
+        ),
+        seeds=40,
+    ),
+    bug(
         "answer-of-older-term-counted",
         "an acknowledgement given to an earlier leadership counts in this one",
         (
@@ -297,7 +307,7 @@ LEASES: Final[list[Bug]] = [
             "peer.answered_ms = message.hint",
             "peer.answered_ms = raft.steady_ms",
         ),
-        seeds=300,
+        seeds=600,
     ),
     bug(
         "lease-longer-than-promise",
@@ -308,6 +318,11 @@ LEASES: Final[list[Bug]] = [
             "self.election_ticks_max * 10",
         ),
         seeds=40,
+    ),
+    bug(
+        "lease-without-margin",
+        "a lease leaves no room for clocks that differ",
+        ("core.work:Config.lease_ms", "(ticks - 3) * 8", "(ticks - 3) * 10"),
     ),
     bug(
         "lease-forgotten-at-restart",
@@ -365,7 +380,7 @@ MEMBERSHIP: Final[list[Bug]] = [
             "peer.is_voter = member.is_voter",
             "peer.is_voter = peer.is_voter or member.is_voter",
         ),
-        seeds=300,
+        seeds=600,
     ),
     bug(
         "learner-counted-as-voter",

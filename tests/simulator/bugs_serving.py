@@ -79,6 +79,21 @@ RING: Final[list[Bug]] = [
         seeds=300,
     ),
     bug(
+        "ring-begins-late",
+        "publishing goes on one entry behind what the serving side lacks first",
+        ("consensus.publish:Publisher.begin", "_published = applied", "_published = applied + 1"),
+        seeds=40,
+    ),
+    bug(
+        "ring-begins-early",
+        "publishing goes on with an entry that the serving side has",
+        (
+            "consensus.publish:Publisher.begin",
+            "_published = applied",
+            "_published = max(0, applied - 1)",
+        ),
+    ),
+    bug(
         "published-before-commit",
         "the ring takes what the log holds, committed or not",
         (
@@ -107,7 +122,7 @@ READS: Final[list[Bug]] = [
             "    asked = [g for g in gate._asked.values() if g.level == self.wanted.name]\n"
             "    group = asked[-1] if asked else self.open\n",
         ),
-        seeds=300,
+        seeds=600,
     ),
     bug(
         "max-age-from-answer",

@@ -20,6 +20,7 @@ from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import Role, Work
 from pyraft_fast.errors import InvariantError
 from pyraft_fast.serving.apply import Applier
+from pyraft_fast.serving.restarts import DEATHS_MAX
 from pyraft_fast.worker.codes import freeze
 from tests.core.invariants import Broken, Invariants, require
 from tests.simulator.steps import Steps
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
 
 NOW: list[Checks] = []  # the checks of the simulation that runs
 LOG_KINDS = (_entry.KIND_NOOP, _entry.KIND_COMMANDS, _entry.KIND_CONFIG)
-ASKING = (MessageKind.HEARTBEAT, MessageKind.READ)
+STEPPED = (
+    MessageKind.HEARTBEAT, MessageKind.HEARTBEAT_REPLY, MessageKind.APPEND_REPLY, MessageKind.READ,
+)  # fmt: skip
 VOTES = (MessageKind.VOTE, MessageKind.VOTE_REPLY)
 READ_BYTES = 1 << 24
-AGE_SLACK = 1.06  # a machine's clock may run this much slower than the world's
+STOPPED = "a node stops only for a reason"
+AGE_SLACK = 1.1  # a machine's clock may run this much slower than the world's
 
 
 class Group(tuple[Any, ...]):
@@ -319,15 +323,22 @@ class Checks:
 
     # Nodes
 
+    @loud
     def node_failed(self, machine: Machine, text: str) -> None:
-        """A node stopped by itself: only a fault of its disk may do that."""
-        disk = machine.disk
+        """A node stopped by itself: a fault that it met must be the reason, and it must say so."""
         if machine.wants_out and text.startswith("the cluster does not take this node"):
             return  # it was removed before it knew that it had been taken in
-        if machine.is_rotten or disk.hit or text.startswith("the consensus process ended"):
-            disk.hit = False
+        if text.startswith("the consensus process ended") and machine.child_kills >= DEATHS_MAX:
             return
-        require(False, "a node stops only for a reason", machine.nid, text)
+        disk = machine.disk
+        faults = [f" {path}: {error}" for path, error in disk.faults if ".log" in path]
+        if machine.is_rotten:
+            faults += [
+                f"{path} is damaged at " if ".log" in path else " newest valid snapshot ends at "
+                for path in disk.rotten
+            ]
+        # A snapshot that cannot be written stops nobody.
+        require(any(fault in text for fault in faults), STOPPED, machine.nid, text)
 
 
 class CheckedRaft(Raft):
@@ -346,7 +357,7 @@ class CheckedRaft(Raft):
         self.taking = message
         super().step(message)
         self.taking = None
-        if message.kind in ASKING:
+        if message.kind in STEPPED:
             NOW[-1].steps.stepped(self, message)
 
     def take(self) -> Work:

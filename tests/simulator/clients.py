@@ -132,7 +132,7 @@ class Clients:
         if pending.argument is not None:
             words.append(pending.argument)
         future = Future(words)
-        future.add_done_callback(lambda done: self._answered(pending, done.value))
+        future.add_done_callback(self.world.aloud(lambda done: self._answered(pending, done.value)))
         service = pending.machine.service
         call = SimCall(words, 0, future)
         call.pending = pending

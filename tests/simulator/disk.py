@@ -42,8 +42,11 @@ class Trap(NamedTuple):
 class Disk:
     """Implements `pyraft_fast.storage.disk.Disk` for one folder of one machine."""
 
-    def __init__(self, rng: Random, ended: Callable[[str, Trap], None]) -> None:
+    def __init__(
+        self, rng: Random, count: Callable[[str], None], ended: Callable[[str, Trap], None]
+    ) -> None:
         self.random = rng
+        self.count = count  # called when a fault strikes
         self.ended = ended  # called when a trap springs, with what was being done
         self.files: dict[str, File] = {}
         self.durable_names: dict[str, File] = {}
@@ -55,7 +58,8 @@ class Disk:
         self.sync_failures = 0
         self.traps: dict[str, list[int | Trap]] = {}
         self.is_dead = False
-        self.hit = False  # a fault was let loose that may stop the node in order
+        self.faults: list[tuple[str, str]] = []  # (file, error) that this node has met
+        self.rotten: list[str] = []  # files with a bit that changed by itself
 
     # Faults
 
@@ -69,6 +73,12 @@ class Disk:
         self.capacity = None
         self.short_writes = 0.0
         self.sync_failures = 0
+
+    def _fault(self, number: int, path: str) -> OSError:
+        """The error of a fault that is let loose now."""
+        error = OSError(number, os.strerror(number))
+        self.faults.append((path, error.strerror))
+        return error
 
     def fill(self, room: int) -> None:
         """From now on only so many more bytes fit."""
@@ -87,6 +97,7 @@ class Disk:
         file.durable[offset] ^= mask
         if offset < len(file.live):
             file.live[offset] ^= mask
+        self.rotten.append(name)
         return f"{os.path.basename(name)} at {offset}"
 
     def drop_descriptors(self) -> None:
@@ -150,6 +161,7 @@ class Disk:
     def wipe(self) -> None:
         """The operator empties the folder."""
         self.files.clear()
+        self.rotten.clear()
         self.durable_names.clear()
         self.changes.clear()
 
@@ -183,8 +195,8 @@ class Disk:
         if path in self.files:
             raise FileExistsError(errno.EEXIST, "exists", path)
         if self.capacity is not None and self._used() >= self.capacity:
-            self.hit = True
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self.count("full disk")
+            raise self._fault(errno.ENOSPC, path)
         file = File()
         if not self._is_half(trap):
             self.files[path] = file
@@ -215,6 +227,7 @@ class Disk:
         if self.is_dead:
             raise PowerLoss
         if self.short_writes and size > 1 and self.random.random() < self.short_writes:
+            self.count("short read")
             size = self.random.randrange(1, size)
         return bytes(self.open_files[fd].live[offset : offset + size])
 
@@ -227,7 +240,10 @@ class Disk:
         if self.capacity is not None:
             chunk = self._fitting(file, chunk, offset)
         if self.short_writes and len(chunk) > 1 and self.random.random() < self.short_writes:
+            whole = len(chunk)
             chunk = self._torn(chunk, offset) or chunk  # systems copy by the page
+            if len(chunk) < whole:
+                self.count("short writes")
         if trap is not None and trap.phase == DURING:
             chunk = self._torn(chunk, offset)
         live = file.live
@@ -255,10 +271,10 @@ class Disk:
         room = max(0, capacity - self._used())
         if grown <= room:
             return chunk
-        self.hit = True
+        self.count("full disk")
         fits = len(chunk) - (grown - room)
         if fits <= 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise self._fault(errno.ENOSPC, self._name(file))
         return chunk[:fits]
 
     def fdatasync(self, fd: int) -> None:
@@ -268,11 +284,11 @@ class Disk:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         if self.sync_failures:
             self.sync_failures -= 1
-            self.hit = True
+            self.count("failed sync")
             seen = bytearray(file.live)  # the system takes the bytes for clean and shows them
             self._settle(file)
             file.live = seen
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            raise self._fault(errno.EIO, self._name(file))
         if not self._is_half(trap):
             self._harden(file)
         if trap is not None:

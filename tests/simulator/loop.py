@@ -198,6 +198,17 @@ class World:
         if self.error is None:
             self.error = error
 
+    def aloud(self, callback: Callable[[Any], Any]) -> Callable[[Any], None]:
+        """A callback of a future, which only logs what it raises: here that ends the run."""
+
+        def called(done: Any) -> None:
+            try:
+                callback(done)
+            except Exception as error:
+                self.broken(error)
+
+        return called
+
     def _look(self, until: float) -> None:
         """Now and then, so that the end of waiting is noticed."""
         if self.now < until:

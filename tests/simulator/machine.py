@@ -299,7 +299,7 @@ class Machine:
         self.addr = f"{self.host_ip}:{self.port}"
         self.folder = f"/{nid}"
         rng = world.random
-        self.disk = Disk(Random(rng.getrandbits(64)), self.trapped)
+        self.disk = Disk(Random(rng.getrandbits(64)), simulation.count, self.trapped)
         self.clock = simulation.make_clock()
         self.ensemble: list[tuple[str, str]] = []
         self.serving: Process | None = None
@@ -315,6 +315,7 @@ class Machine:
         self.is_held = False  # nobody starts it again for now
         self.overwrites = False  # started with -o: it replaces whoever had its name
         self.starts = 0
+        self.child_kills = 0  # since it started
 
     def say(self, text: str, *facts: Any) -> None:
         self.simulation.say(self.nid, text, *facts)
@@ -339,6 +340,8 @@ class Machine:
             return
         self.starts += 1
         self.fatal = ""
+        self.child_kills = 0
+        self.disk.faults.clear()
         self.say("starts")
         process = Process(self.world, f"{self.nid} serving", self.clock)
         process.machine = self
@@ -377,8 +380,8 @@ class Machine:
 
         service = service_module.Service(host, settings, Callbacks(host), loop, spawn)
         self.service = host.service = service
-        service.stopped.add_done_callback(lambda _: self._stopped())
-        service.started.add_done_callback(self._started)
+        service.stopped.add_done_callback(self.world.aloud(lambda _: self._stopped()))
+        service.started.add_done_callback(self.world.aloud(self._started))
         service.start((self.host_ip, self.port))  # type: ignore[arg-type]
 
     def _started(self, done: Any) -> None:
@@ -415,11 +418,14 @@ class Machine:
         self._end_processes(silently=False)
         self.disk.drop_descriptors()
 
-    def kill_child(self) -> None:
-        """kill -9 of the consensus process alone."""
-        if self.child is not None and not self.child.process.is_dead:
-            self.say("loses its consensus process")
-            self.child.end("signal SIGKILL")
+    def kill_child(self) -> bool:
+        """kill -9 of the consensus process alone, if it lives."""
+        if self.child is None or self.child.process.is_dead:
+            return False
+        self.say("loses its consensus process")
+        self.child_kills += 1
+        self.child.end("signal SIGKILL")
+        return True
 
     def lose_power(self) -> None:
         """The machine stops; unsynced writes may be gone."""
@@ -430,6 +436,7 @@ class Machine:
     def trapped(self, what: str, trap: Trap) -> None:
         """The disk met the operation at which this machine or process ends."""
         self.say("%s %s", "loses power" if trap.power else "is killed", what)
+        self.simulation.count("crash point")
         self.simulation.count(
             f"{'power loss' if trap.power else 'kill'} {trap.phase} "
             f"{what.split(' of ')[0].split(' a ')[1]}"

@@ -40,9 +40,11 @@ FAULTS = {
     "transfer": 4,
     "node added": 2,
     "node removed": 2,
-    "demoted": 1,
+    "demoted or promoted": 1,
     "stopped in order": 2,
 }
+ARMED = ("crash point", "full disk", "failed sync", "short writes")  # the disk counts what strikes
+RARE = ("create", "rename", "unlink", "sync folder")  # what a node does to its disk now and then
 MACHINES_MAX = 7
 
 
@@ -78,7 +80,7 @@ class Nemesis:
         name = self.random.choices(list(weights), list(weights.values()))[0]
         action: Callable[[], bool] = getattr(self, "_" + name.replace(" ", "_").replace("-", "_"))
         if action():
-            self.simulation.count(name)
+            self.simulation.count(f"{name} armed" if name in ARMED else name)
 
     # Who
 
@@ -141,10 +143,10 @@ class Nemesis:
             "heard" if outward else "told",
             seconds,
         )
-        for other in machines:
-            if other is not one and self.random.random() < 0.8:
-                self._cut(*((one, other) if outward else (other, one)), seconds)
-        return True
+        others = [m for m in machines if m is not one and self.random.random() < 0.8]
+        for other in others:
+            self._cut(*((one, other) if outward else (other, one)), seconds)
+        return bool(others)
 
     def _bridge(self) -> bool:
         machines = self.operator.machines()
@@ -192,7 +194,7 @@ class Nemesis:
         way.overtake = self.random.choice([0.0, 0.3])
         way.delay = self.random.choice([0.0002, 0.005, 0.05])
         way.jitter = self.random.choice([0.0002, 0.01, 0.1])
-        return True
+        return bool(way.loss or way.repeat or way.overtake) or way.delay + way.jitter > 0.001
 
     # Nodes that end
 
@@ -209,27 +211,27 @@ class Nemesis:
         return machine is not None
 
     def _power_loss_of_all(self) -> bool:
-        for machine in self.operator.machines():
-            if machine.is_up:
-                machine.lose_power()
-        return True
+        ups = [machine for machine in self.operator.machines() if machine.is_up]
+        for machine in ups:
+            machine.lose_power()
+        return bool(ups)
 
     def _crash_point(self) -> bool:
         machine = self._up()
         if machine is None:
             return False
         rng = self.random
-        operation = rng.choice([*OPERATIONS, "write", "write", "sync", "sync"])
+        operation = rng.choice([*OPERATIONS, "write", "write", "sync", "sync", "rename"])
         trap = Trap(rng.choice(PHASES), rng.random() < 0.7)
-        machine.disk.arm(operation, rng.choice([1, 1, 2, 3, 8]), trap)
+        count = 1 if operation in RARE else rng.choice([1, 1, 2, 3, 8])
+        machine.disk.arm(operation, count, trap)
+        if operation in RARE:
+            self._ask_snapshot(machine)  # which comes to it soon
         return True
 
     def _consensus_process_killed(self) -> bool:
         machine = self._up()
-        if machine is None or machine.child is None:
-            return False
-        machine.kill_child()
-        return True
+        return machine is not None and machine.kill_child()
 
     def _stopped_in_order(self) -> bool:
         machine = self._running()
@@ -314,12 +316,12 @@ class Nemesis:
     def _slow_disk(self) -> bool:
         machine = self.random.choice(self.operator.machines())
         machine.disk_delay = self.random.choice([(0.0, 0.001), (0.02, 0.1), (0.1, 0.4)])
-        return True
+        return machine.disk_delay[0] > 0.0
 
     def _short_writes(self) -> bool:
         machine = self.random.choice(self.operator.machines())
         machine.disk.short_writes = self.random.choice([0.0, 0.3])
-        return True
+        return machine.disk.short_writes > 0.0
 
     def _full_disk(self) -> bool:
         machine = self._up()
@@ -378,14 +380,17 @@ class Nemesis:
 
     def _snapshot(self) -> bool:
         machine = self._up()
-        if machine is None or machine.service is None:
-            return False
-        assert machine.serving is not None
+        if machine is not None:
+            self._ask_snapshot(machine)
+        return machine is not None
+
+    def _ask_snapshot(self, machine: Machine) -> None:
+        if machine.serving is None or machine.service is None:
+            return
         machine.say("is asked for a snapshot")
         future = Future(("checkpoint",))
         future.add_done_callback(lambda done: machine.say("snapshot: %r", done.value))
         machine.serving.soon(machine.service.checkpoint, future, None)
-        return True
 
     def _node_added(self) -> bool:
         if len(self.simulation.machines) >= MACHINES_MAX or self.simulation.leader() is None:
@@ -405,7 +410,7 @@ class Nemesis:
         machine.wants_out = True
         return self._ask("change", "remove", machine.nid, "")
 
-    def _demoted(self) -> bool:
+    def _demoted_or_promoted(self) -> bool:
         machine = self.random.choice(self.operator.machines())
         op = self.random.choice(["demote", "promote"])
         if op == "demote":

@@ -103,8 +103,9 @@ class Simulation:
     # Making
 
     def make_clock(self) -> Clock:
+        """Half of all machines run as fast or as slow as any may."""
         rng, shape = self.world.random, self.shape
-        rate = 1.0 + rng.uniform(-shape.drift, shape.drift)
+        rate = (1.0 + shape.drift) ** min(max(rng.uniform(-1.0, 1.0), -0.5), 0.5)
         return Clock(rate, rng.randint(-shape.skew_ms, shape.skew_ms) if shape.skew_ms else 0)
 
     def _make_way(self) -> Way:

@@ -16,6 +16,9 @@ class Options:
     nodes: int = 0  # 0: the seed decides
 
 
+ELECTIONS = ((120, 240), (120, 240), (400, 800))  # the longer, the more clocks drift apart
+DRIFT_MAX = 0.2  # the bound that leases are promised for
+
 LEVELS = (
     ("linearizable",),
     ("linearizable",),
@@ -44,7 +47,7 @@ class Shape:
     clients: int = 3
     keys: int = 3
     think: float = 0.03
-    drift: float = 0.0
+    drift: float = 0.0  # by how much one machine's clock may run faster than another's
     skew_ms: int = 0
     delay: float = 0.001
     jitter: float = 0.001
@@ -80,7 +83,7 @@ def draw(rng: Random, options: Options, faults: dict[str, int]) -> Shape:
     shape.clients = rng.choice([1, 2, 4, 6])
     shape.keys = rng.choice([1, 2, 3, 5])
     shape.think = rng.choice([0.01, 0.03, 0.06])
-    shape.drift = rng.choice([0.0, 0.01, 0.05])
+    shape.drift = rng.choice([0.0, 0.05, DRIFT_MAX])
     shape.skew_ms = rng.choice([0, 100, 3_600_000])
     shape.delay = rng.choice([0.0002, 0.001, 0.005])
     shape.jitter = rng.choice([0.0002, 0.002, 0.01])
@@ -98,4 +101,5 @@ def draw(rng: Random, options: Options, faults: dict[str, int]) -> Shape:
     shape.cache_entries = rng.choice([2, 16, 1 << 16])
     shape.pending_batches = rng.choice([1, 4, 256, 256])
     shape.weights = {name: weight * rng.choice([0, 1, 1, 4]) for name, weight in faults.items()}
+    shape.election_ms_min, shape.election_ms_max = rng.choice(ELECTIONS)
     return shape

@@ -17,8 +17,6 @@ from tests.core.invariants import require
 if TYPE_CHECKING:
     from tests.simulator.checks import Checks
 
-CLOCK_RATE_MIN = 0.9  # of a leader's clock; the simulated ones drift less
-
 
 class Steps:
     """The rules on single steps, of one simulation."""
@@ -29,6 +27,8 @@ class Steps:
         self.heard: dict[tuple[int, str, int], float] = {}  # (node, leader, term) -> when
         self.newest: dict[int, tuple[str, float]] = {}  # node -> the leader heard last, and when
         self.reads: dict[tuple[int, str, int], tuple[int, bool, float]] = {}
+        self.answers: dict[tuple[int, int], dict[int, int]] = {}  # of peers, to a leader's term
+        self.alone: dict[tuple[int, int], int] = {}  # since which tick no majority answers it
 
     def began(self, raft: Raft) -> None:
         """A node that starts knows its term, and its vote in it."""
@@ -68,6 +68,11 @@ class Steps:
         """World time."""
         return self.checks.simulation.world.now
 
+    def _lease_seconds(self, raft: Raft, leader: str) -> float:
+        """How long a lease lasts in the world, by the clock of the leader that holds it."""
+        rate = self.checks.simulation.machines[leader].clock.rate
+        return raft.config.lease_ms / 1000 / rate
+
     def stepped(self, raft: Raft, message: Message) -> None:
         """A message was taken: a leader was heard, or a read asked for."""
         if message.kind == MessageKind.HEARTBEAT and message.flag:
@@ -76,6 +81,23 @@ class Steps:
                 self.newest[raft.incarnation] = (raft.leader, self.now)
         elif message.kind == MessageKind.READ:
             self.reading(raft, message.sender, message.context, message.flag)
+        elif raft.role is Role.LEADER and message.term == raft.term:
+            answers = self.answers.setdefault((raft.incarnation, raft.term), {})
+            answers[message.incarnation] = raft.ticks
+
+    def leading(self, raft: Raft) -> None:
+        """A leader that no majority answers for an election timeout steps down (section 6.2)."""
+        key = (raft.incarnation, raft.term)
+        answers = self.answers.setdefault(key, {})
+        answers[raft.incarnation] = raft.ticks
+        ticks = [answers.setdefault(m.incarnation, raft.ticks) for m in raft.membership.voters]
+        heard = sorted(ticks)[(len(ticks) - 1) // 2]
+        if raft.ticks - heard < raft.config.election_ticks_max:
+            self.alone.pop(key, None)
+            return
+        since = self.alone.setdefault(key, raft.ticks)
+        require(raft.ticks - since <= raft.config.heartbeat_ticks,
+                "a leader that no majority answers steps down", raft.nid, key, answers)  # fmt: skip
 
     def reading(self, raft: Raft, nid: str, context: int, by_lease: bool) -> None:
         """`nid` ("" for itself) asks a leader for a read index."""
@@ -92,7 +114,7 @@ class Steps:
         if term != raft.term or raft.role is not Role.LEADER:
             return
         if by_lease:
-            since = min(since, self.now - raft.config.lease_ms / 1000 / CLOCK_RATE_MIN)
+            since = min(since, self.now - self._lease_seconds(raft, raft.nid))
         voters = raft.membership.voters
         followed = [
             member.nid
@@ -115,7 +137,8 @@ class Steps:
                 raft.nid, raft.term, vote, age_ms)  # fmt: skip
         if not leader or leader in (vote, raft.nid):
             return
-        require(self.now - when >= raft.config.lease_ms / 1000, "a promise to a leader is kept",
+        kept = self._lease_seconds(raft, leader)
+        require(self.now - when >= kept, "a promise to a leader is kept",
                 raft.nid, raft.term, vote, leader, self.now - when)  # fmt: skip
 
     # Disks
@@ -126,6 +149,7 @@ class Steps:
         if log.stable >= log.first:  # else a snapshot is the proof
             self._held(raft, raft.nid, raft.incarnation, log.stable)
         if raft.role is Role.LEADER:
+            self.leading(raft)
             for peer in raft.progress.values():
                 self._held(raft, peer.nid, peer.incarnation, peer.match)
 

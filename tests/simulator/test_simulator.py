@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pyraft_fast.consensus.diskwork import DiskThread
-from tests.simulator import Options, Violation, simulate
+from pyraft_fast.errors import InvariantError, StorageError
+from tests.simulator import Options, Violation, checks, clients, simulate
 from tests.simulator.disk import PHASES
 from tests.simulator.nemesis import FAULTS
 
@@ -32,6 +34,7 @@ def command(*arguments: str, hash_seed: str = "0") -> subprocess.CompletedProces
     return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.timeout(600)
 def test_seeds_are_clean_and_bring_every_kind_of_fault() -> None:
     found = command("-m", "tests.simulator", "--seeds", str(SEEDS), "--jobs", "2")
     assert found.returncode == 0, found.stderr
@@ -44,6 +47,7 @@ def test_seeds_are_clean_and_bring_every_kind_of_fault() -> None:
         for operation in ("write", "sync"):
             assert f"power loss {phase} {operation}" in counts
             assert f"kill {phase} {operation}" in counts
+        assert f"power loss {phase} rename" in counts
 
 
 def test_a_seed_decides_everything() -> None:
@@ -65,6 +69,53 @@ def test_a_violation_tells_how_to_replay_it(monkeypatch: pytest.MonkeyPatch) -> 
     assert "starts" in text or "says" in text
     assert 1 <= len(violation.trace) <= 30
     assert violation.step > 0
+
+
+def violation_in(seeds: int) -> str:
+    with pytest.raises(Violation) as caught:
+        for seed in range(1, seeds + 1):
+            simulate(seed)
+    return caught.value.text
+
+
+def test_a_rule_on_an_answer_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at in a callback, and what such a one raises is only logged."""
+    monkeypatch.setattr(clients, "FAILURES", ())
+    assert "an error a client may see" in violation_in(5)
+
+
+@pytest.mark.parametrize("error", [StorageError("no such luck"), InvariantError("it is odd")])
+def test_a_node_that_does_not_come_up_needs_a_reason(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The third time that a node opens its log it says that it cannot."""
+    opens: dict[str, int] = {}
+    open_log = checks.CheckedWal.open
+
+    def opened(folder: str, *arguments: Any, **named: Any) -> Any:
+        opens[folder] = opens.get(folder, 0) + 1
+        if opens[folder] == 3:
+            raise error
+        return open_log(folder, *arguments, **named)
+
+    monkeypatch.setattr(checks.CheckedWal, "open", opened)
+    text = violation_in(5)
+    assert checks.STOPPED in text and str(error) in text
+
+
+def test_a_fault_excuses_no_other_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sync fails, which may stop a node; but that is not what it says when it stops."""
+    sync = DiskThread._sync
+
+    def synced(self: DiskThread) -> None:
+        try:
+            sync(self)
+        except StorageError as error:
+            raise InvariantError("it is odd") from error
+
+    monkeypatch.setattr(DiskThread, "_sync", synced)
+    text = violation_in(20)
+    assert checks.STOPPED in text and "it is odd" in text
 
 
 def test_a_seed_can_be_replayed() -> None:
