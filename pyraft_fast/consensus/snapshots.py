@@ -178,8 +178,10 @@ class SnapshotSender:
         elif offset > transfer.offer.total_bytes:
             raise ProtocolError("a snapshot acknowledgement lies past the end")
         else:
-            if state == "resume" or transfer.acked < 0:
+            if state == "resume":
                 transfer.sent = offset
+            elif transfer.acked < 0:
+                return  # from before the newest offer, whose own answer says where to go on
             transfer.acked = offset
             self._pump(transfer)
 
