@@ -11,11 +11,12 @@ import pytest
 from pyraft_fast import _turn
 from pyraft_fast._resp import encode_command
 from pyraft_fast.errors import ClusterDown, InvariantError, RaftException
-from tests.turn_world import LOW_BOUNDS, NodeStops, NotedRow, World, script
+from tests.turn_script import script
+from tests.turn_world import LOW_BOUNDS, NodeStops, NotedRow, World
 from tests.twins import turn_twin
 from tests.twins.turn_twin import RIDING
 
-SEEDS, SEEDS_PER_TEST, STEPS = 400, 20, 60
+SEEDS, SEEDS_PER_TEST, STEPS = 600, 30, 80
 
 
 @pytest.fixture(params=[_turn, turn_twin], ids=["product", "twin"])
