@@ -1,8 +1,8 @@
 """A node's serving loop over fakes, on top of `pyraft_fast._turn` or of its twin.
 
-`World` plays the steps of `turn_script`; `seen` is all that may be noticed from outside after one. The
-desk, and what a connection does rarely, are the product's own; log, rounds, transports and handlers
-are fakes. A handler's second word says what it does.
+`World` plays the steps of `turn_script`; `seen` is all that may be noticed from outside after one.
+The desk, and what a connection does rarely, are the product's own; log, rounds, transports and
+handlers are fakes. A handler's second word says what it does.
 """
 
 from __future__ import annotations
