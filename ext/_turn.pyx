@@ -182,7 +182,7 @@ cdef object perform(Row row, subject, words):
         return row.failure(error)
 
 
-def run(desk, Line line, list commands):
+def run(desk, Line line not None, list commands not None):
     """Dispatch commands of one connection in order; returns how many were taken."""
     cdef Intake intake = desk.proposer
     cdef dict known = desk.rows.known
@@ -247,7 +247,7 @@ cdef ReadGroup join(desk, Origin origin, Row row, words, ReadGroup group):
     return None
 
 
-def read(desk, Origin origin, Row row, words):
+def read(desk, Origin origin not None, Row row not None, words):
     """Put a read where it belongs: into the open batch, into this turn's group, or done."""
     cdef Intake intake = desk.proposer
     if origin.batch_serial == intake.serial:
@@ -308,7 +308,7 @@ cdef object carry_out(Place place, row, node, words):
         return row.failure(error)
 
 
-def apply(Place place, node, list commands, dict known):
+def apply(Place place not None, node, list commands not None, dict known not None):
     """Execute commands of the log that nobody waits for here."""
     cdef Py_ssize_t position
     for position in range(PyList_GET_SIZE(commands)):
@@ -317,12 +317,17 @@ def apply(Place place, node, list commands, dict known):
         carry_out(place, row_of(place, known, command), node, command[1])
 
 
-def answer(Place place, node, list commands, list ops, dict known, list dirty):
+def answer(
+    Place place not None, node, list commands not None, list ops not None, dict known not None,
+    list dirty not None,
+):
     """Execute commands of the log and the reads between them, and answer their origins."""
-    cdef Py_ssize_t position = 0
+    cdef Py_ssize_t position = 0, total = PyList_GET_SIZE(commands)
     cdef Origin origin
     for op in ops:
         if isinstance(op, Origin):
+            if position == total:
+                check(False, "a command for each op", len(ops), total)
             origin = <Origin> op
             command = commands[position]
             words = command[1]
@@ -336,7 +341,7 @@ def answer(Place place, node, list commands, list ops, dict known, list dirty):
         if not origin.dirty:
             origin.dirty = True
             dirty.append(origin)
-    check(position == len(commands), "an op for each command", position, len(commands))
+    check(position == total, "an op for each command", position, total)
 
 
 include "_turn_line.pxi"

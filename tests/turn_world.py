@@ -1,0 +1,462 @@
+"""A node's serving loop over fakes, on top of `pyraft_fast._turn` or of its twin.
+
+`World` plays the steps of `turn_script`; `seen` is all that may be noticed from outside after one.
+The desk, and what a connection does rarely, are the product's own; log, rounds, transports and
+handlers are fakes. A handler's second word says what it does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import nullcontext
+from functools import partial
+from types import FunctionType, SimpleNamespace
+from typing import Any
+
+from pyraft_fast.common import Future
+from pyraft_fast.errors import ClusterDown, CommandError, HandlerError, TryAgain, Uncertain
+from pyraft_fast.serving import propose
+from pyraft_fast.serving.connection import Connection
+from pyraft_fast.serving.dispatch import Desk
+
+LOW_BOUNDS = {
+    "batch_bytes_soft": 60,
+    "batch_commands_max": 4,
+    "output_bytes_max": 4000,
+    "output_bytes_pause": 500,
+    "pipeline_commands_max": 12,
+    "unanswered_bytes_max": 300,
+}
+VALUES = {
+    "ok": "OK", "nil": None, "one": {"k": 1}, "map": {"a": 1, "b": [2, "c"]}, "big": "x" * 300,
+    "huge": "y" * 3000, "raw": {"bypass": b"+raw\r\n"}, "bye": {"quit_after_send": "bye"},
+    "drop": {"quit": None},
+}  # fmt: skip
+ERRORS: dict[str, BaseException] = {
+    "raft": TryAgain("not now"), "value": ValueError("no such value"), "exit": SystemExit(3),
+}  # fmt: skip
+OUTCOMES = [*(name for name in VALUES if name not in ("bye", "drop")), *ERRORS]
+# name: what it is, and how many words it takes
+TABLE = {
+    "set": ("write", 2, 3), "add": ("write", 2, 3), "get": ("read", 2, 2), "sum": ("read", 2, 2),
+    "ping": ("at_once", 1, 2), "info": ("alone", 2, 2), "auth": ("connection", 2, 2),
+    "hello": ("connection", 2, 3), "level": ("connection", 3, 3), "mute": ("connection", 3, 3),
+}  # fmt: skip
+COLD = {
+    name: value
+    for name, value in vars(Connection).items()
+    if isinstance(value, FunctionType) and name not in ("__init__", "connection_made")
+}
+UNSENT_MAX, SENT_MAX, FRESH_JOINS, ON_HOLD_MAX = 3, 2, 4, 6
+
+
+def shown(value: Any) -> Any:
+    return (type(value).__name__, str(value)) if isinstance(value, BaseException) else value
+
+
+class NodeStops(Exception):
+    """A node without memory cannot go on."""
+
+
+class Commands:
+    """The payload of a batch."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self.nbytes = 0
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def add(self, words: Any, offset: int) -> None:
+        if words[-1] == "unfit":
+            raise CommandError("it cannot be encoded")
+        self.items.append((offset, words))
+        self.nbytes += sum(map(len, words))
+
+
+class Transport:
+    """Keeps what was written; a client that stalls reads nothing of it."""
+
+    def __init__(self, world: World, line: Any) -> None:
+        self.world = world
+        self.line = line
+        self.inbox = b""
+        self.unread = 0
+        self.stalls = self.paused = self.closed = False
+
+    def note(self, *what: Any) -> None:
+        self.world.log.append((self.line.name, *what))
+
+    def write(self, data: Any) -> None:
+        self.note("write", bytes(data))
+        if self.stalls:
+            self.unread += len(data)
+            if self.unread > LOW_BOUNDS["output_bytes_pause"] and not self.line.writing_paused:
+                self.line.pause_writing()
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def pause_reading(self) -> None:
+        self.note("pause")
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.note("resume")
+        self.paused = False
+
+    def close(self) -> None:
+        self.note("close")
+        self.closed = True
+
+    def abort(self) -> None:
+        self.note("abort")
+        self.closed = True
+
+    def deliver(self, size: int) -> bool:
+        if self.closed or self.paused or not self.inbox:
+            return False
+        buffer = self.line.get_buffer(-1)
+        size = min(size, len(buffer))
+        data, self.inbox = self.inbox[:size], self.inbox[size:]
+        buffer[: len(data)] = data
+        self.line.buffer_updated(len(data))
+        return True
+
+
+class NotedRow:
+    """What has no more of a row than the log needs."""
+
+    def __init__(self, row: Any) -> None:
+        self.name = row.name
+        self.failure = row.failure
+        self.function = row.function
+
+
+class Level:
+    """Reads share the open group; while `fresh`, so many of them may run at once."""
+
+    def __init__(self, world: World, fresh: int) -> None:
+        self.world = world
+        self.fresh = fresh
+
+    def join(self, origin: Any) -> Any:
+        if self.fresh:
+            self.fresh -= 1
+            return self.world.local
+        group = self.world.group
+        if not group.origins or group.origins[-1] is not origin:
+            group.origins.append(origin)
+        group.count += 1
+        return group
+
+
+def classes_over(turn: Any) -> SimpleNamespace:
+    """What inherits from `_turn` in the product."""
+
+    class Row(turn.Row):
+        def __init__(self, world: World, name: str) -> None:
+            kind, self.least, self.most = TABLE[name]
+            self.name = name
+            self.function = partial(world.handle, name)
+            self.write, self.read = kind == "write", kind == "read"
+            self.connection, self.at_once = kind in ("connection", "at_once"), kind == "at_once"
+
+        def failure(self, error: BaseException) -> HandlerError:
+            return HandlerError(f"{self.name} failed: {error!r}")
+
+    class Group(turn.ReadGroup):
+        def __init__(self, number: int, confirmed: bool = False) -> None:
+            self.context = number
+            self.origins = []
+            self.confirmed = confirmed
+
+    class Intake(turn.Intake):
+        ride = propose.Proposer.ride
+        _take_reads = propose.Proposer._take_reads
+
+        def __init__(self, world: World) -> None:
+            self.world = world
+            self.open = turn.OpenBatch(Commands(), 0.0)
+            self.unsent: deque[Any] = deque()
+            self.sent: deque[Any] = deque()
+
+        def _first(self, batch: Any) -> None:
+            batch.born = self.world.time
+            self.world.log.append(("first", self.serial))
+
+        def _close(self) -> None:
+            self.unsent.append(self.open)
+            self.open = turn.OpenBatch(Commands(), 0.0)
+            self.serial += 1
+            self.full = self.full or len(self.unsent) >= UNSENT_MAX
+
+        def _send_unsent(self) -> None:
+            while self.unsent and len(self.sent) < SENT_MAX:
+                self.sent.append(self.unsent.popleft())
+            if self.full and len(self.unsent) <= UNSENT_MAX // 2:
+                self.full = False
+                self.world.desk.resume()
+
+    class Place(turn.Place):
+        world: World
+
+        def find_row(self, offset: int, words: Any) -> Any:
+            self.world.log.append(("find", offset, words[0]))
+            return NotedRow(self.world.rows[words[0].lower()])
+
+        def out_of_memory(self, row: Any) -> None:
+            raise NodeStops(row.name)
+
+    class Call(turn.Origin):
+        def __init__(self, world: World) -> None:
+            super().__init__()
+            self.world = world
+            self.level = world.levels[0]
+            self.name = "call"
+
+        def answer(self, value: Any) -> None:
+            self.waiting -= 1
+            self.world.log.append((self.name, "answer", shown(value)))
+
+        def settle(self) -> None:
+            self.dirty = False
+            if self.reads:
+                turn.run_reads(self.world.desk, self)
+
+    Client = type("Client", (turn.Line,), COLD)
+    return SimpleNamespace(
+        Row=Row, Group=Group, Intake=Intake, Place=Place, Call=Call, Client=Client
+    )
+
+
+class World:
+    """One node; `log` is what happened in a step, in order."""
+
+    def __init__(self, turn: Any, password: str | None = None) -> None:
+        self.turn = turn
+        self.kinds = classes_over(turn)
+        self.log: list[Any] = []
+        self.time = 0.0
+        self.groups = 0
+        self.group = self.new_group()
+        self.local = self.kinds.Group(-1, confirmed=True)
+        self.levels = [Level(self, 0), Level(self, 1 << 30), Level(self, FRESH_JOINS)]
+        self.asked: deque[Any] = deque()
+        self.futures: deque[Future] = deque()
+        self.rows = {name: self.kinds.Row(self, name) for name in TABLE}
+        self.logged = {"set": self.rows["set"]}
+        self.place = self.kinds.Place()
+        self.place.world = self
+        self.dirty: list[Any] = []
+        self.on_hold: deque[Any] = deque()
+        self.holding = False
+        store = SimpleNamespace(begin_read=lambda clock_ms: self.log.append(("begin", clock_ms)))
+        self.host = SimpleNamespace(data_lock=nullcontext(), store=store, name="host")
+        gate = SimpleNamespace(clock_ms=7, default=self.levels[0])
+        self.proposer = self.kinds.Intake(self)
+        rows = SimpleNamespace(known={}, find=self.find)
+        soon = (lambda function, *args: function(*args), lambda: None)
+        parts: Any = (self.host, rows, self.proposer, gate, self.dirty, password, *soon)
+        self.desk = Desk(*parts)
+        self.desk.now = lambda: self.time
+        self.desk.holder = SimpleNamespace(hold=self.hold)  # type: ignore[assignment]
+        self.call = self.kinds.Call(self)
+        self.lines: list[Any] = []
+        self.slots = [self.connect() for _ in range(3)]
+
+    # What the loop calls
+
+    def find(self, name: str) -> Any:
+        row = self.rows.get(name.lower())
+        self.log.append(("look up", name))
+        if row is not None:
+            self.desk.rows.known[name] = row
+        return row
+
+    def hold(self, receiver: Any, out: bytearray, nbytes: int) -> bool:
+        if self.holding and len(self.on_hold) >= ON_HOLD_MAX:
+            receiver.lapse(Uncertain("too much is on hold"))
+        elif self.holding:
+            self.on_hold.append((receiver, out))
+        return self.holding
+
+    def handle(self, name: str, subject: Any, words: list[str]) -> Any:
+        what = words[1] if len(words) > 1 else "ok"
+        self.log.append((subject.name, words, self.place.position, self.desk.reading))
+        if name == "auth":
+            subject.authenticated = True
+        elif name == "hello":
+            subject.proto = 5 - subject.proto
+        elif name == "level":
+            subject.level = self.levels[int(words[2])]
+        elif name == "mute":
+            subject.mute = int(words[2])
+        elif name == "info" and what in ("slow", "done"):
+            future = Future()
+            if what == "done":
+                future.set("done")
+            else:
+                self.futures.append(future)
+            return future
+        if what in ERRORS and name != "ping":
+            raise ERRORS[what]
+        return VALUES.get(what, what)
+
+    def new_group(self) -> Any:
+        self.groups += 1
+        return self.kinds.Group(self.groups)
+
+    def connect(self) -> Any:
+        line: Any = self.kinds.Client(self.desk)
+        line.name = f"line {len(self.lines)}"
+        line.peer = line.last_command = ""
+        line.transport = line.client = Transport(self, line)
+        self.desk.admit(line)
+        self.lines.append(line)
+        return line
+
+    # Steps of a script
+
+    def come(self, slot: int, data: bytes, sizes: list[int]) -> None:
+        client = self.slots[slot].client
+        client.inbox += data
+        for size in sizes:
+            if not client.deliver(size):
+                break
+
+    def turn_ends(self) -> None:
+        if self.proposer.open.ops:
+            self.proposer._close()
+        self.proposer._send_unsent()
+        if self.group.origins:
+            self.asked.append(self.group)
+            self.group = self.new_group()
+
+    def applied(self) -> None:
+        if self.proposer.sent:
+            batch = self.proposer.sent.popleft()
+            commands = batch.commands.items
+            self.turn.answer(self.place, self.host, commands, batch.ops, self.logged, self.dirty)
+            self.proposer._send_unsent()
+
+    def foreign(self, commands: list[Any]) -> None:
+        self.turn.apply(self.place, self.host, commands, self.logged)
+
+    def confirm(self, late: int, failed: bool) -> None:
+        if len(self.asked) > late:
+            group = self.asked[late]
+            del self.asked[late]
+            if failed:
+                group.error = ClusterDown("no majority")
+            else:
+                self.levels[2].fresh = FRESH_JOINS
+            group.confirmed = True
+            self.dirty += [line for line in group.origins if line.reads and not line.dirty]
+            for origin in self.dirty:
+                origin.dirty = True
+
+    def settle(self) -> None:
+        dirty, self.dirty[:] = list(self.dirty), []
+        for origin in dirty:
+            origin.settle()
+
+    def calls(self, commands: list[Any]) -> None:
+        for offset, words in commands:
+            row = self.rows[words[0].lower()]
+            if row.write:
+                self.proposer.write(self.call, words, offset)
+            else:
+                self.turn.read(self.desk, self.call, row, words)
+
+    def stall(self, slot: int) -> None:
+        self.slots[slot].client.stalls = True
+
+    def drain(self, slot: int) -> None:
+        client = self.slots[slot].client
+        client.stalls, client.unread = False, 0
+        if self.slots[slot].writing_paused and not client.closed:
+            self.slots[slot].resume_writing()
+
+    def finish(self) -> None:
+        if self.futures:
+            self.futures.popleft().set("late")
+
+    def load(self, on: bool, failed: bool) -> None:
+        self.desk.loading = on
+        if not on:
+            self.desk.go_on(Uncertain("no snapshot") if failed else None)
+
+    def close(self, on: bool) -> None:
+        self.desk.closed = ClusterDown("removed") if on else None
+
+    def keep(self, on: bool) -> None:
+        self.holding = on
+        while self.on_hold and not on:
+            receiver, out = self.on_hold.popleft()
+            receiver.release(out)
+
+    def end(self, slot: int) -> None:
+        if not self.slots[slot].client.closed:
+            self.slots[slot].eof_received()
+
+    def lose(self, slot: int) -> None:
+        self.slots[slot].connection_lost(None)
+        self.slots[slot] = self.connect()
+
+    def reap(self) -> None:
+        for slot, line in enumerate(self.slots):
+            if line.client.closed:
+                self.lose(slot)
+
+    # What may be noticed
+
+    def play(self, name: str, *args: Any) -> dict[str, Any]:
+        self.time += 1
+        getattr(self, name)(*args)
+        return self.seen()
+
+    def op(self, op: Any) -> Any:
+        return op.name if hasattr(op, "name") else (op[0].name, op[1].name, op[2])
+
+    def origin(self, origin: Any) -> dict[str, Any]:
+        return {
+            "waiting": origin.waiting,
+            "reads": [(group.context, row.name, words) for group, row, words in origin.reads],
+            "serial": origin.batch_serial,
+            "out": bytes(origin.out),
+            "dirty": origin.dirty,
+            "ready": origin.ready_to_read,
+        }
+
+    def line(self, line: Any) -> dict[str, Any]:
+        plain = (
+            "answered", "unanswered", "owed", "blocked", "full", "closing", "reading",
+            "writing_paused", "authenticated", "seen", "held", "proto", "mute",
+        )  # fmt: skip
+        return {
+            **self.origin(line),
+            **{name: getattr(line, name) for name in plain},
+            "late": [(count, shown(value)) for count, value in line.late],
+            "parser": line.parser.pending,
+            "connected": line.transport is not None,
+        }
+
+    def seen(self) -> dict[str, Any]:
+        log, self.log = self.log, []
+        desk, proposer = self.desk, self.proposer
+        return {
+            "log": log,
+            "lines": {line.name: self.line(line) for line in self.lines[-6:]},
+            "call": self.origin(self.call),
+            "stats": (desk.stats.commands, desk.stats.bytes_in, desk.stats.bytes_out),
+            "starved": [line.name for line in desk.starved],
+            "postponed": [origin.name for origin in desk.postponed],
+            "dirty": [origin.name for origin in self.dirty],
+            "known": list(desk.rows.known),
+            "proposer": (proposer.serial, proposer.full, len(proposer.unsent), proposer.open.born),
+            "ops": [self.op(op) for op in proposer.open.ops],
+            "place": self.place.position,
+            "group": (self.group.count, [origin.name for origin in self.group.origins]),
+        }

@@ -1,0 +1,352 @@
+"""The serving loop's work per command in plain Python: the judge of `pyraft_fast._turn`.
+
+Nothing here is remembered from one command to the next: a read asks its level for a group each
+time, and every bound and flag is looked up where it matters. The classes of `pyraft_fast.serving`
+that inherit from `_turn` may inherit from these instead.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from types import SimpleNamespace
+from typing import Any
+
+from pyraft_fast import limits
+from pyraft_fast._resp import Parser, encode_into
+from pyraft_fast.errors import CommandError, NoAuth, ProtocolError, RaftException, check
+
+TAKE_MAX = 1024
+RIDING = 1 << 19
+
+bounds = SimpleNamespace(
+    batch_bytes_soft=limits.BATCH_BYTES_SOFT,
+    batch_commands_max=limits.BATCH_COMMANDS_MAX,
+    output_bytes_max=limits.OUTPUT_BYTES_MAX,
+    output_bytes_pause=limits.OUTPUT_BYTES_PAUSE,
+    pipeline_commands_max=limits.PIPELINE_COMMANDS_MAX,
+    unanswered_bytes_max=2 * limits.COMMAND_BYTES_MAX,
+)
+
+
+class Row:
+    name: Any = None
+    function: Any = None
+    least = most = 0
+    write = read = connection = at_once = False
+
+
+class Origin:
+    level: Any = None
+
+    def __init__(self, *_: Any) -> None:
+        self.waiting = 0
+        self.reads: deque[Any] = deque()
+        self.batch_serial = -1
+        self.out = bytearray()
+        self.dirty = False
+
+    @property
+    def ready_to_read(self) -> bool:
+        return self.waiting == len(self.reads)
+
+    def answer(self, value: Any) -> None:
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        raise NotImplementedError
+
+    def lapse(self, error: RaftException) -> None:
+        raise NotImplementedError
+
+    def crowded(self) -> bool:
+        return False
+
+
+class OpenBatch:
+    def __init__(self, commands: Any, born: float) -> None:
+        self.commands = commands
+        self.ops: list[Any] = []
+        self.born = born
+
+
+class Intake:
+    open: Any = None
+    serial = 0
+    full = False
+
+    def write(self: Any, origin: Any, words: Any, offset: int) -> None:
+        batch = self.open
+        batch.commands.add(words, offset)
+        if not batch.ops:
+            self._first(batch)
+        if origin.reads:
+            self._take_reads(origin, batch)
+        batch.ops.append(origin)
+        origin.batch_serial = self.serial
+        origin.waiting += 1
+        many = len(batch.commands) >= bounds.batch_commands_max
+        if many or batch.commands.nbytes >= bounds.batch_bytes_soft:
+            self._close()
+            self._send_unsent()
+
+
+class ReadGroup:
+    level: Any = None
+    context: Any = None
+    asked_ns: Any = None
+    clock_ms: Any = None
+    origins: Any = None
+    error: Any = None
+    count = 0
+    deadline = 0.0
+    confirmed = False
+
+
+class Place:
+    position = 0
+
+
+def value_of(row: Any, subject: Any, words: Any) -> Any:
+    """What a handler answers, also when it raises."""
+    try:
+        return row.function(subject, words)
+    except RaftException as error:
+        return error
+    except BaseException as error:
+        return row.failure(error)
+
+
+def run(desk: Any, line: Any, commands: list[Any]) -> int:
+    desk.stats.commands += len(commands)
+    if desk.loading or desk.closed is not None:
+        return desk.run_while_closed(line, commands)
+    for position, words in enumerate(commands):
+        row = desk.rows.known.get(words[0]) or desk.rows.find(words[0])
+        if row is None or not row.least <= len(words) <= row.most:
+            line.reply(desk.unusable(line, row, words))
+            continue
+        if not line.authenticated and row.name not in desk.before_auth:
+            line.reply(NoAuth("Authentication required."))
+            continue
+        if row.write:
+            try:
+                desk.proposer.write(line, words, 0)
+            except CommandError as error:
+                line.reply(error)
+            if desk.proposer.full:
+                return position + 1
+        elif row.read:
+            read(desk, line, row, words)
+        elif row.at_once:
+            line.reply(row.function(line, words))
+        elif line.waiting:  # it is taken again, and counted then
+            desk.stats.commands -= len(commands) - position
+            return position
+        else:
+            desk.run_alone(line, row, words)
+            if line.blocked or line.closing:
+                return position + 1
+        if len(line.out) > bounds.output_bytes_pause:
+            return position + 1
+    return len(commands)
+
+
+def read(desk: Any, origin: Any, row: Any, words: Any) -> None:
+    if origin.batch_serial == desk.proposer.serial:
+        desk.proposer.ride(origin, row, words)
+        return
+    group = origin.level.join(origin)
+    origin.reads.append((group, row, words))
+    origin.waiting += 1
+    if group.confirmed and origin.ready_to_read:
+        run_reads(desk, origin)
+
+
+def run_reads(desk: Any, origin: Any) -> None:
+    reads = origin.reads
+    if not reads[0][0].confirmed or not origin.ready_to_read:
+        return
+    desk.reading = True
+    try:
+        with desk.host.data_lock:
+            desk.host.store.begin_read(desk.gate.clock_ms)
+            while reads and reads[0][0].confirmed:
+                group, row, words = reads[0]
+                if desk.loading and group.error is None:
+                    desk.postponed.append(origin)
+                    break
+                reads.popleft()
+                origin.answer(group.error or value_of(row, desk.host, words))
+                if len(origin.out) > bounds.output_bytes_pause and origin.crowded():
+                    break
+    finally:
+        desk.reading = False
+
+
+def carry_out(place: Any, command: Any, node: Any, known: dict[str, Any]) -> Any:
+    """What the handler of a command of the log answers."""
+    offset, words = command
+    row = known.get(words[0]) if offset == 0 else None
+    return for_the_log(place, row or place.find_row(offset, words), node, words)
+
+
+def for_the_log(place: Any, row: Any, node: Any, words: Any) -> Any:
+    try:
+        return row.function(node, words)
+    except RaftException as error:
+        return error
+    except MemoryError:
+        return place.out_of_memory(row)
+    except BaseException as error:
+        return row.failure(error)
+
+
+def apply(place: Any, node: Any, commands: list[Any], known: dict[str, Any]) -> None:
+    for position, command in enumerate(commands):
+        place.position = position
+        carry_out(place, command, node, known)
+
+
+def answer(
+    place: Any,
+    node: Any,
+    commands: list[Any],
+    ops: list[Any],
+    known: dict[str, Any],
+    dirty: list[Any],
+) -> None:
+    position = 0
+    for op in ops:
+        if isinstance(op, Origin):
+            check(position < len(commands), "a command for each op", len(ops), len(commands))
+            origin = op
+            place.position = position
+            value = carry_out(place, commands[position], node, known)
+            position += 1
+        else:
+            origin, row, words = op
+            place.position = position | RIDING
+            value = for_the_log(place, row, node, words)
+        origin.answer(value)
+        if not origin.dirty:
+            origin.dirty = True
+            dirty.append(origin)
+    check(position == len(commands), "an op for each command", position, len(commands))
+
+
+class Line(Origin):
+    """The rest of it is `serving.connection.Connection`."""
+
+    def __init__(self, desk: Any) -> None:
+        super().__init__()
+        self.desk = desk
+        self.level = desk.gate.default
+        self.parser = Parser()
+        self.transport: Any = None
+        self.proto = 2
+        self.mute = self.answered = self.unanswered = self.owed = 0
+        self.held: list[Any] = []
+        self.late: deque[Any] = deque()
+        self.blocked = self.full = self.closing = self.writing_paused = False
+        self.reading = True
+        self.authenticated = desk.password is None
+        self.seen = 0.0
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.parser.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.parser.buffer_updated(nbytes)
+        self.desk.stats.bytes_in += nbytes
+        if not self.waiting:
+            self.unanswered = 0
+        self.unanswered += nbytes
+        self.seen = self.desk.now()
+        self.pump()
+
+    def pump(self: Any) -> None:
+        if not (self.blocked or self.closing or self.writing_paused):
+            try:
+                while self.go_on():
+                    pass
+            except ProtocolError as error:
+                self.reply(error)
+                self.close()
+        self.flush()
+
+    def go_on(self: Any) -> bool:
+        """Dispatch what is held, or else what the parser gives; whether to look for more."""
+        commands, self.held = self.held, []
+        if not commands:
+            room = min(bounds.pipeline_commands_max - self.waiting - len(self.late), TAKE_MAX)
+            commands = self.parser.take(room) if room > 0 else []
+            self.full = room <= 0 or len(commands) == room
+            if not commands:
+                return False
+        self.held = commands[run(self.desk, self, commands) :]
+        if self.closing or self.blocked or self.desk.proposer.full:
+            return False
+        if len(self.out) > bounds.output_bytes_pause:
+            self.flush()
+            return not self.writing_paused
+        return not self.held
+
+    def gauge(self: Any) -> None:
+        if self.transport is None or self.closing:
+            return
+        if self.desk.proposer.full:
+            self.desk.starved[self] = None
+        crammed = self.waiting > 0 and self.unanswered > bounds.unanswered_bytes_max
+        stopped = self.held or self.full or self.blocked or self.writing_paused or crammed
+        want = not (stopped or self.desk.proposer.full)
+        if want and not self.reading:
+            self.transport.resume_reading()
+        elif self.reading and not want:
+            self.transport.pause_reading()
+        self.reading = want
+
+    def answer(self: Any, value: Any) -> None:
+        self.waiting -= 1
+        self.answered += 1
+        if isinstance(value, dict) or self.mute or self.closing:
+            self.emit(value)
+        else:
+            encode_into(self.out, value, self.proto)
+        if len(self.out) > bounds.output_bytes_max:
+            self.cut()
+        if self.late:
+            self.emit_late()
+
+    def settle(self) -> None:
+        self.dirty = False
+        if self.transport is None:
+            return
+        if self.reads and not self.writing_paused:
+            run_reads(self.desk, self)
+        if self.held or self.full or not self.reading:
+            self.pump()
+        else:
+            self.flush()
+
+    def flush(self: Any) -> None:
+        out, transport = self.out, self.transport
+        if transport is None:
+            return
+        if out:
+            self.out = bytearray()
+            self.desk.stats.bytes_out += len(out)
+            holder = self.desk.holder
+            if holder is not None and holder.hold(self, out, len(out)):
+                self.owed += 1
+            else:
+                transport.write(out)
+                if (
+                    self.writing_paused
+                    and transport.get_write_buffer_size() > bounds.output_bytes_max
+                ):
+                    self.cut()
+                    return
+        if not self.closing:
+            self.gauge()
+        elif not (self.waiting or self.owed):
+            transport.close()
