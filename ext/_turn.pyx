@@ -197,6 +197,8 @@ def run(desk, Line line not None, list commands not None):
         return desk.run_while_closed(line, commands)
     for position in range(total):
         words = <list?> <object> PyList_GET_ITEM(commands, position)
+        if not PyList_GET_SIZE(words):
+            check(False, "a command has a name", position)
         found = PyDict_GetItemWithError(known, words[0])
         row = <Row?> <object> found if found != NULL else desk.rows.find(words[0])
         if row is None or not row.least <= PyList_GET_SIZE(words) <= row.most:
