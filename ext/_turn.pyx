@@ -172,9 +172,11 @@ cdef class Place:
     cdef public long long position
 
 
-cdef object perform(Row row, subject, words):
-    """Run a handler; its exceptions become error values."""
+cpdef object perform(row, subject, words):
+    """Run a handler; its exceptions become error values. Any object with a function is a row."""
     try:
+        if isinstance(row, Row):
+            return (<Row> row).function(subject, words)
         return row.function(subject, words)
     except RaftException as error:
         return error

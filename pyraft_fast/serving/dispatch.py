@@ -248,20 +248,11 @@ class Desk:
             return unknown_command(words)
         return misfit(row)
 
-    def execute(self, row: Row, subject: object, words: list[Any]) -> Any:
-        """Run a handler on the node (or the connection); its exceptions become error values."""
-        try:
-            return row.function(subject, words)
-        except RaftException as error:
-            return error
-        except BaseException as error:  # sys.exit() in a handler must not end the loop
-            return row.failure(error)
-
     def run_alone(self, connection: Connection, row: Row, words: list[str]) -> None:
         """Run a command that nothing of its connection may overtake."""
         if row.connection:
             connection.last_command = row.name
-            connection.reply(self.execute(row, connection, words))
+            connection.reply(_turn.perform(row, connection, words))
             return
         value = self.execute_now(row, words)
         if not isinstance(value, Future):
@@ -278,7 +269,7 @@ class Desk:
         try:
             with self.host.data_lock:
                 self.host.store.begin_read(self.gate.clock_ms)
-                return self.execute(row, self.host, words)
+                return _turn.perform(row, self.host, words)
         finally:
             self.alone = False
 

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from pyraft_fast import _turn
 from pyraft_fast.common import Future
 from pyraft_fast.errors import CommandError, RaftException, StartError, TryAgain
 from pyraft_fast.link.loop import new_loop
@@ -314,7 +315,7 @@ class Engine:
         if row is not None and not row.least <= len(call.words) <= row.most:
             call.finish(misfit(row))
         elif row is not None and not row.write:  # at the time and place of the handler that asks
-            call.finish(service.desk.execute(row, self._host, call.words))
+            call.finish(_turn.perform(row, self._host, call.words))
         elif row is not None and not service.desk.alone:
             call.finish(
                 CommandError(
