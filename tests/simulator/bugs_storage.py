@@ -97,7 +97,6 @@ SNAPSHOTS: Final[list[Bug]] = [
             "self._disk.fdatasync(self._fd)",
             "pass",
         ),
-        seeds=300,
     ),
     bug(
         "snapshot-not-verified",
