@@ -70,7 +70,8 @@ class Membership(NamedTuple):
         """Has a majority of what the founders asked for voted, now or at some time before?
 
         A cluster founded for three must not acknowledge writes while one disk alone holds them. It
-        may be made smaller on purpose later. Who left without ever having voted counts for nothing.
+        may be made smaller on purpose, then or later. Who lost its files before it voted counts for
+        nothing.
         """
         return len(self.voters) > self.bootstrap // 2
 
@@ -100,8 +101,14 @@ class Membership(NamedTuple):
         return self._without(old, f"node {nid}")._with(Member(nid, addr, incarnation, LEARNER))
 
     def with_removed(self, nid: str) -> Membership:
-        """Member `nid` leaves for ever. Raises MembershipError for the last voter."""
-        return self._without(self._member(nid), f"node {nid}")
+        """Member `nid` leaves for ever. Raises MembershipError for the last voter.
+
+        While the founders' majority is awaited, one node fewer is asked for: whoever removes it
+        does not expect it any more.
+        """
+        left = self._without(self._member(nid), f"node {nid}")
+        left = left._replace(bootstrap=max(left.bootstrap - 1, 0))
+        return left._replace(bootstrap=0) if left.is_complete else left
 
     def with_role(self, nid: str, role: str) -> Membership:
         """Member `nid` gets another role. Raises MembershipError for the last voter."""

@@ -34,10 +34,17 @@ def test_learners_that_leave_before_they_vote_do_not_make_a_cluster_complete() -
     assert [m.nid for m in value.voters] == ["1"]
     assert value.removed == (2,)
     assert not value.is_complete
-    value = value.with_removed("2").with_added("3", "h:1", 3).with_removed("3")
-    assert value.removed == (2, 22, 3)
+    assert with_voter(value, "3", 3).is_complete
+
+
+def test_who_is_removed_on_purpose_is_not_waited_for() -> None:
+    value = founded(3).with_added("2", "h:1", 2).with_removed("2")
     assert not value.is_complete
-    assert with_voter(value, "2", 222).is_complete
+    assert with_voter(value, "3", 3).is_complete
+    value = value.with_added("3", "h:1", 3).with_removed("3")
+    assert value.is_complete  # the founder was left alone, and told so
+    four_of_five = founded(5).with_added("2", "h:1", 2).with_removed("2")
+    assert not with_voter(four_of_five, "3", 3).is_complete
 
 
 def test_a_complete_cluster_may_be_made_smaller_by_any_change() -> None:

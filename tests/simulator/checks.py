@@ -33,6 +33,7 @@ NOW: list[Checks] = []  # the checks of the simulation that runs
 LOG_KINDS = (_entry.KIND_NOOP, _entry.KIND_COMMANDS, _entry.KIND_CONFIG)
 STEPPED = (
     MessageKind.HEARTBEAT, MessageKind.HEARTBEAT_REPLY, MessageKind.APPEND_REPLY, MessageKind.READ,
+    MessageKind.VOTE,
 )  # fmt: skip
 VOTES = (MessageKind.VOTE, MessageKind.VOTE_REPLY)
 READ_BYTES = 1 << 24
@@ -328,6 +329,8 @@ class Checks:
         """A node stopped by itself: a fault that it met must be the reason, and it must say so."""
         if machine.wants_out and text.startswith("the cluster does not take this node"):
             return  # it was removed before it knew that it had been taken in
+        if text == "the node was stopped while it started" and machine.is_told_to_stop:
+            return
         if text.startswith("the consensus process ended") and machine.child_kills >= DEATHS_MAX:
             return
         disk = machine.disk

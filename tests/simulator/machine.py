@@ -316,6 +316,7 @@ class Machine:
         self.overwrites = False  # started with -o: it replaces whoever had its name
         self.starts = 0
         self.child_kills = 0  # since it started
+        self.is_told_to_stop = False  # since it started
 
     def say(self, text: str, *facts: Any) -> None:
         self.simulation.say(self.nid, text, *facts)
@@ -341,6 +342,7 @@ class Machine:
         self.starts += 1
         self.fatal = ""
         self.child_kills = 0
+        self.is_told_to_stop = False
         self.disk.faults.clear()
         self.say("starts")
         process = Process(self.world, f"{self.nid} serving", self.clock)
@@ -482,6 +484,7 @@ class Machine:
         """SIGTERM."""
         if self.serving is not None and self.service is not None:
             self.say("is asked to stop")
+            self.is_told_to_stop = True
             self.serving.soon(self.service.stop, 1.5)
 
     def consensus_exits(self, status: int) -> None:

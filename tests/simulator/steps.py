@@ -25,7 +25,7 @@ class Steps:
         self.checks = checks
         self.asked: dict[tuple[str, int, int], tuple[int, int]] = {}  # last (term, index)
         self.heard: dict[tuple[int, str, int], float] = {}  # (node, leader, term) -> when
-        self.newest: dict[int, tuple[str, float]] = {}  # node -> the leader heard last, and when
+        self.newest: dict[int, tuple[str, float, int]] = {}  # node -> leader heard, when, its term
         self.reads: dict[tuple[int, str, int], tuple[int, bool, float]] = {}
         self.answers: dict[tuple[int, int], dict[int, int]] = {}  # of peers, to a leader's term
         self.alone: dict[tuple[int, int], int] = {}  # since which tick no majority answers it
@@ -78,7 +78,11 @@ class Steps:
         if message.kind == MessageKind.HEARTBEAT and message.flag:
             if (raft.leader, raft.term) == (message.sender, message.term):
                 self.heard[raft.incarnation, raft.leader, raft.term] = self.now
-                self.newest[raft.incarnation] = (raft.leader, self.now)
+                self.newest[raft.incarnation] = (raft.leader, self.now, raft.term)
+        elif message.kind == MessageKind.VOTE:
+            leader, _, led = self.newest.get(raft.incarnation, ("", 0.0, 0))
+            if leader == message.sender and message.term > led:
+                del self.newest[raft.incarnation]  # it asks for votes: its lease is over
         elif message.kind == MessageKind.READ:
             self.reading(raft, message.sender, message.context, message.flag)
         elif raft.role is Role.LEADER and message.term == raft.term:
@@ -127,7 +131,7 @@ class Steps:
 
     def promising(self, raft: Raft, vote: str, message: Message | None) -> None:
         """A vote keeps the promise that leaders build their leases on (section 6.4.1)."""
-        leader, when = self.newest.get(raft.incarnation, ("", 0.0))
+        leader, when, _ = self.newest.get(raft.incarnation, ("", 0.0, 0))
         if len(raft.membership.voters) == 1:
             return
         if message is not None and (message.flag or message.kind == MessageKind.TIMEOUT_NOW):
