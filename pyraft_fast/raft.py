@@ -158,7 +158,10 @@ def add_default_flags(parser: argparse.ArgumentParser) -> None:
         metavar="MIN-MAX",
         help="election timeout, drawn at random (default: 300-600)",
     )
-    own.add_argument("--log-max", type=int, metavar="N", help="commands between snapshots (100000)")
+    own.add_argument(
+        "--log-max", type=int, metavar="N",
+        help="commands between snapshots (default: 100000, and a log as large as the data)",
+    )  # fmt: skip
     own.add_argument("--requirepass", metavar="PASSWORD", help="clients must AUTH with this")
     own.add_argument("--version", action="version", version=f"pyraft-fast {VERSION}")
 

@@ -71,6 +71,7 @@ class Applier(_turn.Place):
         self.membership = b""
         self.members = NOBODY
         self.commands = 0  # applied since the last snapshot
+        self.log_bytes = 0  # of their entries
         self.commands_total = 0
         self.snapshot_wanted: tuple[str, int, int] | None = None
         self._dice = Dice(0)
@@ -166,6 +167,7 @@ class Applier(_turn.Place):
         finally:
             self.applying = False
         self.commands += len(commands)
+        self.log_bytes += head.length
         self.commands_total += len(commands)
         self._moved(head)
 
@@ -225,7 +227,7 @@ class Applier(_turn.Place):
         self.term = meta.term
         self.time_ms = meta.time_ms
         self.position = 0
-        self.commands = 0
+        self.commands = self.log_bytes = 0
         self.sessions.replace(meta.sessions)
         self._track.replace(meta.index, meta.digests)
         self._take_membership(meta.membership)

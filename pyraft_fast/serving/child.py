@@ -68,6 +68,10 @@ class ConsensusChild:
         """Send one batch, without a copy."""
         self._write(pipe.propose_head(start, batch, count, len(payload)), payload)
 
+    def is_behind(self) -> bool:
+        """Whether something waits here or in the pipe."""
+        return self._open and (bool(self._backlog) or pipe.has_unread(self._pipe))
+
     def read(self, context: int, by_lease: bool) -> None:
         """Ask for a read index; a process that takes nothing any more is asked no more."""
         if len(self._backlog) < BACKLOG_PARTS_MAX:

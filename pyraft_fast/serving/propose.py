@@ -39,6 +39,9 @@ class ProposalSink(Protocol):
     def propose(self, start: int, batch: int, count: int, payload: bytes) -> None:
         """Send one batch; it may be lost, and is then asked for by RESEND or a gap."""
 
+    def is_behind(self) -> bool:
+        """Whether something that was sent has not been taken yet."""
+
 
 class Proposer(Intake):
     """Open, unsent and sent batches of this node. Loop thread only."""
@@ -67,6 +70,7 @@ class Proposer(Intake):
         self._sent_bytes = 0
         self._next_number = 1
         self._turn_scheduled = False
+        self._seen = 0  # commands in the open batch when it was last left open
         self._resent_after = -1  # last applied number when everything was re-sent for a gap
 
     # Adding commands
@@ -102,9 +106,23 @@ class Proposer(Intake):
 
     def _turn_end(self) -> None:
         self._turn_scheduled = False
+        if self._may_grow():
+            self._schedule()
+            return
         if self.open.ops and (self._room() or self._loop.time() - self.open.born >= GATHER_SECONDS):
             self._close()
         self._send_unsent()
+
+    def _may_grow(self) -> bool:
+        """Leave the batch open for a turn: the one before it still lies in the pipe.
+
+        Only while every turn brings more, so nothing waits for a timer or an answer: a batch that
+        goes out later than it could is taken no later, and saves the work of one batch on all
+        nodes.
+        """
+        count = len(self.open.ops)
+        grew, self._seen = count > self._seen, count
+        return grew and self._room() and self._sink.is_behind()
 
     def _room(self) -> bool:
         return (
@@ -125,6 +143,7 @@ class Proposer(Intake):
         """Put a new batch in the place of the open one; returns the old one."""
         batch, self.open = self.open, new_batch(0.0)
         self.serial += 1
+        self._seen = 0
         return batch
 
     def _send_unsent(self) -> None:

@@ -44,6 +44,9 @@ logger = logging.getLogger(__name__)
 SLICE_SECONDS: Final = 0.01  # of applying, before sockets are looked at again
 TAKE_BYTES: Final = MIB // 4
 STATUS_SECONDS: Final = 1.0
+LOG_MAX_DEFAULT: Final = common.CONF_LOG_MAX
+LOG_BYTES_MIN: Final = 64 * MIB  # of log between two snapshots; as much as the last one has, if more
+LOG_BYTES_MAX: Final = 1024 * MIB
 
 Spawn = Callable[[asyncio.AbstractEventLoop, Events], Consensus]
 
@@ -173,6 +176,10 @@ class Service:
         if self.consensus is not None:
             self.consensus.propose(start, batch, count, payload)
 
+    def is_behind(self) -> bool:
+        """Of ProposalSink."""
+        return self.consensus is not None and self.consensus.is_behind()
+
     def read(self, context: int, by_lease: bool) -> None:
         """Of ReadSink."""
         if self.consensus is not None:
@@ -262,7 +269,7 @@ class Service:
         if self._said.role != self.role.role:
             self._show_role()
         self.settle()
-        if self.applier.commands >= self._log_max() and self.writer.may_start:
+        if self.writer.may_start and self._is_snapshot_due():
             self._write_snapshot()
 
     def _drain_some(self, consensus: Consensus) -> bool:
@@ -329,11 +336,19 @@ class Service:
 
     # Snapshots
 
-    def _log_max(self) -> int:
-        return self.settings.log_max or common.CONF_LOG_MAX
+    def _is_snapshot_due(self) -> bool:
+        """By commands; where nobody chose a number, the log must also be worth a snapshot."""
+        commands_max = self.settings.log_max or common.CONF_LOG_MAX
+        if self.applier.commands < commands_max:
+            return False
+        if commands_max != LOG_MAX_DEFAULT:
+            return True
+        wanted = min(max(LOG_BYTES_MIN, self.writer.last_bytes), LOG_BYTES_MAX)
+        return self.applier.log_bytes >= wanted
 
     def _load(self, path: str, then: Callable[[], None]) -> None:
         """Load a snapshot in slices; `then` is called when it is in."""
+        self.writer.measure(path)
         self._loading = self.applier.load(path)
         self._after_load = then
         self.desk.loading = True
@@ -359,7 +374,7 @@ class Service:
         then()
 
     def _write_snapshot(self) -> None:
-        self.applier.commands = 0
+        self.applier.commands = self.applier.log_bytes = 0
         self.writer.start(self.applier.meta(self.cluster), self.host.store.dump_items)
 
     def checkpoint(self, future: Future, copy_to: str | None) -> None:

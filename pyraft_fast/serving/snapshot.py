@@ -61,6 +61,7 @@ class SnapshotWriter:
         self.failures = 0
         self.last_error = ""
         self.last_seconds = 0.0
+        self.last_bytes = 0  # of the newest file
         self._began = 0.0
 
     @property
@@ -97,6 +98,11 @@ class SnapshotWriter:
         self._pid, self._pipe, self._meta, self._path = pid, reader, meta, path
         self._result = b""
         self._loop.add_reader(reader, self._readable)
+
+    def measure(self, path: str) -> None:
+        """Take the file at `path` for the newest snapshot."""
+        with contextlib.suppress(OSError):
+            self.last_bytes = os.path.getsize(path)
 
     def wait(self, future: Future, copy_to: str | None) -> None:
         """Answer `future` with the path when the snapshot that is being written is done."""
@@ -148,6 +154,7 @@ class SnapshotWriter:
             for future, _ in waiters:
                 future.set(StorageError(f"snapshot failed: {error}"))
             return
+        self.measure(self._path)
         self._taken(self._path, meta.index, meta.term)
         for future, copy_to in waiters:
             if copy_to is None:

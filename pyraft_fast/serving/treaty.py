@@ -71,6 +71,9 @@ class Consensus(Protocol):
     def propose(self, start: int, batch: int, count: int, payload: bytes) -> None:
         """Send one batch to be appended to the log."""
 
+    def is_behind(self) -> bool:
+        """Whether it has not yet taken all that it was sent."""
+
     def read(self, context: int, by_lease: bool) -> None:
         """Ask for a read index, by the leader's lease if it holds one; may be lost."""
 

@@ -37,6 +37,13 @@ def test_one_node_founds_a_cluster_and_publishes_what_is_proposed(one: FakeServi
     assert voters(one) == ["n1"]
 
 
+def test_every_thread_of_it_wakes_without_pushing_aside_what_runs(one: FakeServing) -> None:
+    assert one.child is not None
+    threads = [int(name) for name in os.listdir(f"/proc/{one.child.pid}/task")]
+    assert len(threads) > 1
+    assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}
+
+
 def test_a_read_gets_an_index_that_covers_the_writes_before_it(one: FakeServing) -> None:
     put(one, "x", [one])
     one.read(7)

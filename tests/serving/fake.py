@@ -48,6 +48,7 @@ class FakeLog:
         self.snapshot_path = ""
         self.snapshot_index = 0
         self.answer_reads = True
+        self.is_behind = False  # True: what was sent lies in the pipe
         self.commit = True  # False: proposals are kept, not committed
         self.kept: list[tuple[int, int, int, bytes]] = []
 
@@ -122,6 +123,9 @@ class FakeConsensus:
             self.loop.call_soon(self.die)
         else:
             self.loop.call_soon(self.pump)
+
+    def is_behind(self) -> bool:
+        return self.log.is_behind and not self.dead
 
     def read(self, context: int, by_lease: bool) -> None:
         self.log.reads.append(context)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pyraft_fast import _entry
+from pyraft_fast import _entry, common
 from pyraft_fast.errors import StartError, StorageError
-from pyraft_fast.serving import startup
+from pyraft_fast.serving import service, startup
 from pyraft_fast.serving.treaty import RoleFact
 from pyraft_fast.storage.snapshot import read_items, read_meta
 from tests.serving.fake import FakeLog, FakeNode, running
@@ -138,6 +138,25 @@ def test_snapshots_come_by_themselves(tmp_path: Path) -> None:
             client.ask(*["INCR n"] * 30)
         eventually(lambda: log.snapshots)
         assert log.snapshots[0][1] < len(log.records) + 1
+
+
+def test_by_default_a_snapshot_also_waits_for_a_log_that_is_worth_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = FakeLog()
+    monkeypatch.setattr(common, "CONF_LOG_MAX", 50)
+    monkeypatch.setattr(service, "LOG_MAX_DEFAULT", 50)
+    monkeypatch.setattr(service, "LOG_BYTES_MIN", 100_000)
+    with running(tmp_path, log) as node, node.client() as client:
+        client.ask(*["INCR n"] * 60)
+        writer = node.engine._service.writer
+        assert not writer.busy and log.snapshots == []
+        client.ask(*["SET k " + 40_000 * "x"] * 3)
+        eventually(lambda: log.snapshots)
+        assert writer.last_bytes == os.path.getsize(log.snapshots[0][0])
+        monkeypatch.setattr(common, "CONF_LOG_MAX", 60)  # somebody's choice: by commands alone
+        client.ask(*["INCR n"] * 70)
+        eventually(lambda: len(log.snapshots) == 2)
 
 
 def test_a_snapshot_that_fails_says_why_and_is_not_the_end(tmp_path: Path) -> None:
