@@ -45,7 +45,7 @@ SLICE_SECONDS: Final = 0.01  # of applying, before sockets are looked at again
 TAKE_BYTES: Final = MIB // 4
 STATUS_SECONDS: Final = 1.0
 LOG_MAX_DEFAULT: Final = common.CONF_LOG_MAX
-LOG_BYTES_MIN: Final = 64 * MIB  # of log between two snapshots; as much as the last one has, if more
+LOG_BYTES_MIN: Final = 64 * MIB  # of log between two snapshots, or as much as the last one has
 LOG_BYTES_MAX: Final = 1024 * MIB
 
 Spawn = Callable[[asyncio.AbstractEventLoop, Events], Consensus]
