@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pyraft_fast"
 GROUND = {"errors", "limits", "version", "address", "read_level"}
-CODECS = {"_digest", "_entry", "_quorum", "_resp", "_ring", "_turn"}
+CODECS = {"_digest", "_entry", "_pen", "_quorum", "_resp", "_ring", "_turn"}
 
 # room -> rooms and modules of ours that it may import, itself aside
 LAW: dict[str, set[str]] = {
@@ -25,7 +25,7 @@ LAW: dict[str, set[str]] = {
     "core": {"errors", "limits", "_entry", "_quorum"},
     "storage": {"errors", "limits", "_entry", "core"},
     "link": {"errors", "limits", "_ring", "_entry"},
-    "consensus": GROUND | {"core", "storage", "link", "_entry", "_quorum", "_ring"},
+    "consensus": GROUND | {"core", "storage", "link", "_entry", "_pen", "_quorum", "_ring"},
     "protocol": {"errors", "limits", "_resp"},
     "worker": GROUND | {"common", "protocol", "_digest", "_resp"},
     "serving": GROUND | {"common", "link", "storage", "worker", "protocol", *CODECS},

@@ -1,9 +1,14 @@
-"""The thread that writes the log: it takes everything that waits as one group, with one sync.
+"""The log's way to the disk: what waits is written as one group, with one sync.
 
-The loop never waits for the disk. It hands over jobs in order and hears of each, in the same order,
-through one wake-up per group. While a sync runs, further jobs gather and become the next group, so
-a slower disk makes larger groups and not a longer queue. An error is final: after a failed write or
-sync nobody knows what the disk holds, so the thread stops and the node with it.
+The loop never waits for the disk. It hands over jobs in order and hears of each in the same order.
+While one group is written and synced, further jobs gather and become the next, so a slower disk
+makes larger groups and not a longer queue. An error is final: after a failed write or sync nobody
+knows what the disk holds, so the log stops and the node with it.
+
+Who does the work: groups go to the pen, a thread outside the interpreter, in one system call each.
+What takes more than that (a new segment, calls of the caller, syncs of what was written unsynced)
+goes to the helper, a thread of Python's. Only one of the two works at a time; that is what lets
+both use the Wal, which is made for one writer.
 
 Modes, by what a loss of power may cost (a killed process costs nothing in any of them):
 `always` nothing; `everysec` up to a second of acknowledged writes; `never` whatever the kernel had
@@ -16,11 +21,15 @@ import asyncio
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
+from pyraft_fast._pen import Pen
 from pyraft_fast.consensus.wal import State, Wal
 from pyraft_fast.errors import ConfigError, StorageError
+from pyraft_fast.link.ring import clear, make_bell
 
 ALWAYS: Final = "always"
 EVERYSEC: Final = "everysec"
@@ -40,7 +49,7 @@ class Write(NamedTuple):
 
 
 class Call(NamedTuple):
-    """Run `call` on the writer thread between groups, then `done` on the loop."""
+    """Run `call` on the helper thread between groups, then `done` on the loop."""
 
     call: Callable[[], object]
     done: Callable[[], None]
@@ -56,7 +65,7 @@ Job = Write | Call | After
 
 
 class WalStats(NamedTuple):
-    """Counts since start; times in microseconds."""
+    """Counts since start; times in microseconds, of groups that were written and synced."""
 
     groups: int
     fsyncs: int
@@ -64,8 +73,52 @@ class WalStats(NamedTuple):
     fsync_us_max: int
 
 
-class DiskThread:
-    """Runs Write and Call jobs in order on a thread of its own."""
+class Group(NamedTuple):
+    """Jobs that are carried out together: one write, or none at all."""
+
+    jobs: list[Job]
+    state: State | None
+    records: list[bytes]
+
+
+NO_JOBS: Final = Group([], None, [])
+
+
+class Helper:
+    """A thread that runs calls in order; `told` hears on the loop how each ended."""
+
+    def __init__(self, told: Callable[[BaseException | None], None]) -> None:
+        self._told = told
+        self._loop = asyncio.get_running_loop()
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="log helper", daemon=True)
+        self._thread.start()
+
+    def run(self, call: Callable[[], None]) -> None:
+        """Run `call` behind those before it."""
+        self._calls.put(call)
+
+    def stop(self, seconds_max: float) -> bool:
+        """Finish what is queued and end; False when that took too long."""
+        self._calls.put(None)
+        self._thread.join(seconds_max)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            error: BaseException | None = None
+            try:
+                call()
+            except BaseException as caught:
+                error = caught
+            try:
+                self._loop.call_soon_threadsafe(self._told, error)
+            except RuntimeError:
+                return  # the loop is closed: the process is ending
+
+
+class LogWriter:
+    """Carries out Write and Call jobs in order. Loop thread only."""
 
     def __init__(
         self,
@@ -80,17 +133,25 @@ class DiskThread:
         self._fsync = fsync
         self._on_error = on_error
         self._on_note = on_note
-        self._prepare_not_before = 0.0
         self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._waiting = 0  # jobs handed over and not yet reported; the loop's own count
-        self._preparing: threading.Thread | None = None
+        self._bell = make_bell()
+        self._pen = Pen(self._bell)
+        self._helper = Helper(self._helped)
+        self._loop.add_reader(self._bell, self._written)
+        self._jobs: deque[Job] = deque()
+        self._waiting = 0  # jobs handed over and not yet reported
+        self._group: Group | None = None  # under way; a helper's call has one, too
+        self._is_writing = False  # the pen, not the helper
+        self._is_synced = False  # the piece under the pen
+        self._is_stopped = self._is_finished = False
         self._vote: tuple[int, str] | None = None
-        self._dirty_since: float | None = None
+        self._dirty_since: float | None = None  # when the oldest unsynced group was written
         self._is_sealed = True
+        self._written_at = 0.0
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._preparing: threading.Thread | None = None
+        self._prepare_not_before = 0.0
         self._groups = self._fsyncs = self._fsync_us_sum = self._fsync_us_max = 0
-        self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
-        self._thread.start()
 
     @property
     def is_idle(self) -> bool:
@@ -98,106 +159,82 @@ class DiskThread:
         return self._waiting == 0
 
     def submit(self, job: Job) -> None:
-        """Hand over a job. Loop only; returns at once."""
+        """Hand over a job; returns at once."""
         self._waiting += 1
-        self._jobs.put(job)
-
-    def stop(self, seconds_max: float) -> bool:
-        """Finish what is queued and end the thread; False when that took too long."""
-        self._jobs.put(None)
-        self._thread.join(seconds_max)
-        if self._preparing is not None:
-            self._preparing.join(seconds_max)
-            if self._preparing.is_alive():
-                return False
-        return not self._thread.is_alive()
+        self._jobs.append(job)
+        if self._group is None:
+            self._advance()
 
     def stats(self) -> WalStats:
-        """Counts for INFO; read without a lock, so they may be one group apart."""
+        """Counts for INFO."""
         mean = self._fsync_us_sum // self._fsyncs if self._fsyncs else 0
         return WalStats(self._groups, self._fsyncs, mean, self._fsync_us_max)
 
-    # Everything below runs on the writer thread, except _report.
+    def stop(self, seconds_max: float) -> bool:
+        """Finish what was handed over, unreported, and end; False when that took too long."""
+        self._is_stopped = True
+        self._loop.remove_reader(self._bell)
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        self._helper.run(partial(self._finish, seconds_max))
+        is_over = self._helper.stop(seconds_max) and self._pen.stop(seconds_max)
+        is_over = is_over and self._is_finished
+        if self._preparing is not None:
+            self._preparing.join(seconds_max)
+            is_over = is_over and not self._preparing.is_alive()
+        return is_over
 
-    def _run(self) -> None:
-        try:
-            while self._turn():
-                pass
-        except BaseException as error:
-            self._tell(self._on_error, error)
+    # The next group
 
-    def _turn(self) -> bool:
-        """Carry out one group; False when the thread is to end."""
-        group, more = self._gather()
-        if more and not group:
-            self._rest()
-            return True
-        must_sync = self._write(group)
-        if must_sync or not more or self._is_due():
-            self._sync()
-        finished = [job.done for job in group]
-        if finished:
-            self._tell(self._report, finished)
-        if self._wal.wants_next():
-            self._prepare()
-        return more
+    def _advance(self) -> None:
+        """Begin what comes next, unless something is under way."""
+        while self._group is None and self._jobs and not self._is_stopped:
+            job = self._jobs[0]
+            if self._is_sync_due():
+                self._help(NO_JOBS, self._sync)
+            elif isinstance(job, Call):
+                self._jobs.popleft()
+                self._help(Group([job], None, []), partial(self._call, job.call))
+            else:
+                self._begin(self._gather())
 
-    def _gather(self) -> tuple[list[Job], bool]:
-        group: list[Job] = []
-        try:
-            job = self._jobs.get(timeout=self._patience())
-            while job is not None:
-                group.append(job)
-                job = self._jobs.get_nowait()
-        except queue.Empty:
-            return group, True
-        return group, False
-
-    def _patience(self) -> float | None:
-        """How long to wait for jobs before something else is to be done; None for ever."""
-        if self._fsync == NEVER or self._is_sealed:
-            return None
-        return self._due_in() if self._fsync == EVERYSEC else REST_SECONDS
-
-    def _due_in(self) -> float:
-        if self._dirty_since is None:
-            return REST_SECONDS
-        return max(0.0, self._dirty_since + SYNC_SECONDS - time.monotonic())
-
-    def _is_due(self) -> bool:
-        return self._fsync == EVERYSEC and self._due_in() == 0.0
-
-    def _rest(self) -> None:
-        """The log fell idle: let it say that everything so far is synced."""
-        self._sync()
-        self._wal.seal()
-        self._is_sealed = True
-
-    def _write(self, group: Sequence[Job]) -> bool:
-        """Write all of `group` in as few pieces as order allows; True when it must be synced."""
+    def _gather(self) -> Group:
+        """As many of the next jobs as one write can take."""
+        jobs: list[Job] = []
         state: State | None = None
         records: list[bytes] = []
         next_index = 0
-        must_sync = False
-        for job in group:
+        while self._jobs:
+            job = self._jobs[0]
             if isinstance(job, Call):
-                self._append(state, records)
-                state, records = None, []
-                self._sync()
-                job.call()
-                continue
-            if isinstance(job, After):
-                continue
-            if job.records:
-                if records and job.first_index != next_index:
-                    self._append(state, records)
-                    records = []
-                next_index = job.first_index + len(job.records)
-                records.extend(job.records)
-            state = job.state
-            must_sync = must_sync or self._fsync == ALWAYS or self._is_new_vote(state)
-        self._append(state, records)
-        return must_sync
+                break
+            if isinstance(job, Write):
+                if job.records:
+                    if records and job.first_index != next_index:
+                        break  # it replaces some of these
+                    next_index = job.first_index + len(job.records)
+                    records.extend(job.records)
+                state = job.state
+            jobs.append(self._jobs.popleft())
+        return Group(jobs, state, records)
+
+    def _begin(self, group: Group) -> None:
+        state = group.state
+        if state is None:
+            self._report(group)
+            return
+        synced = self._is_new_vote(state) or self._fsync == ALWAYS
+        try:
+            piece = self._wal.stage(state, group.records, synced)
+        except BaseException as error:
+            self._fail(error)
+            return
+        if piece is None:
+            self._help(group, partial(self._append, state, group.records, synced))
+            return
+        self._group = group
+        self._is_writing, self._is_synced = True, synced
+        self._pen.write(piece.fd, piece.data, piece.offset, synced)
 
     def _is_new_vote(self, state: State) -> bool:
         vote = (state.term, state.vote)
@@ -205,25 +242,147 @@ class DiskThread:
         self._vote = vote
         return is_new
 
-    def _append(self, state: State | None, records: list[bytes]) -> None:
-        if state is None:
+    def _help(self, group: Group, call: Callable[[], None]) -> None:
+        """Let the helper run `call`; the group is reported when it has."""
+        self._group = group
+        self._helper.run(call)
+
+    # What the two threads report
+
+    def _written(self) -> None:
+        """The pen's bell."""
+        clear(self._bell)
+        group = self._group
+        if not self._is_writing or group is None:
             return
-        self._wal.append(state, records)
+        if self._take():
+            self._report(group)
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """After this turn of the loop, so that what it brings is in the next group."""
+        self._group = None
+        self._advance()
+
+    def _take(self) -> bool:
+        """What became of the piece under the pen; False when the log is lost."""
+        self._is_writing = False
+        try:
+            took_us = self._pen.take()
+        except OSError as error:
+            self._fail(self._wal.lost(error))
+            return False
+        self._wal.landed(self._is_synced)
+        self._count_group()
+        if self._is_synced:
+            self._count_sync(took_us)
+        return True
+
+    def _helped(self, error: BaseException | None) -> None:
+        group, self._group = self._group, None
+        if self._is_stopped:
+            return
+        if error is not None:
+            self._fail(error)
+        elif group is not None:
+            self._report(group)
+            self._advance()
+
+    def _report(self, group: Group) -> None:
+        self._waiting -= len(group.jobs)
+        if group.state is not None:
+            self._watch()
+            if self._wal.wants_next():
+                self._prepare()
+        for job in group.jobs:
+            job.done()
+
+    def _fail(self, error: BaseException) -> None:
+        """Nothing is carried out or reported any more."""
+        self._is_stopped = True
+        self._on_error(error)
+
+    def _count_group(self) -> None:
         self._groups += 1
         self._is_sealed = False
         if self._dirty_since is None:
             self._dirty_since = time.monotonic()
+
+    def _count_sync(self, took_us: int) -> None:
+        self._dirty_since = None
+        self._fsyncs += 1
+        self._fsync_us_sum += took_us
+        self._fsync_us_max = max(self._fsync_us_max, took_us)
+
+    # On the helper thread
+
+    def _call(self, call: Callable[[], object]) -> None:
+        """Run a caller's `call`, with everything before it durable."""
+        self._sync()
+        call()
+
+    def _append(self, state: State, records: Sequence[bytes], synced: bool) -> None:
+        self._wal.append(state, records)
+        self._count_group()
+        if synced:
+            self._sync()
 
     def _sync(self) -> None:
         if self._dirty_since is None:
             return
         started = time.monotonic()
         self._wal.sync()
-        took_us = int((time.monotonic() - started) * 1e6)
-        self._dirty_since = None
-        self._fsyncs += 1
-        self._fsync_us_sum += took_us
-        self._fsync_us_max = max(self._fsync_us_max, took_us)
+        self._count_sync(int((time.monotonic() - started) * 1e6))
+
+    def _seal(self) -> None:
+        """The log fell idle: let it say that everything so far is synced."""
+        self._wal.seal()
+        self._is_sealed = True
+
+    def _finish(self, seconds_max: float) -> None:
+        """Carry out everything that is left; the loop waits for it."""
+        if not self._pen.wait(seconds_max) or (self._is_writing and not self._take()):
+            return
+        while self._jobs:
+            job = self._jobs.popleft()
+            if isinstance(job, Call):
+                self._call(job.call)
+            elif isinstance(job, Write):
+                synced = self._is_new_vote(job.state) or self._fsync == ALWAYS
+                self._append(job.state, job.records, synced)
+        self._sync()
+        self._is_finished = True
+
+    # Idle times
+
+    def _is_sync_due(self) -> bool:
+        since = self._dirty_since
+        return (
+            self._fsync == EVERYSEC
+            and since is not None
+            and time.monotonic() >= since + SYNC_SECONDS
+        )
+
+    def _watch(self) -> None:
+        """See to it that what was just written is synced and sealed in time."""
+        self._written_at = time.monotonic()
+        if self._look_timer is None and self._fsync != NEVER:
+            self._look_timer = self._loop.call_later(REST_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._look_timer = None
+        if self._is_stopped or self._is_sealed:
+            return
+        if self._group is None and not self._jobs:
+            if self._is_sync_due():
+                self._help(NO_JOBS, self._sync)
+            elif time.monotonic() >= self._written_at + REST_SECONDS and not self._is_dirty():
+                self._help(NO_JOBS, self._seal)
+                return
+        self._look_timer = self._loop.call_later(REST_SECONDS, self._look)
+
+    def _is_dirty(self) -> bool:
+        return self._fsync == EVERYSEC and self._dirty_since is not None
 
     def _prepare(self) -> None:
         """Zero-fill the next segment beside the writing: it takes longer than many groups."""
@@ -243,15 +402,10 @@ class DiskThread:
             self._prepare_not_before = time.monotonic() + PREPARE_AGAIN_SECONDS
             self._tell(self._on_note, f"the next log segment cannot be made yet: {error}")
         except BaseException as error:
-            self._tell(self._on_error, error)
+            self._tell(self._fail, error)
 
     def _tell(self, function: Callable[..., None], argument: object) -> None:
         try:
             self._loop.call_soon_threadsafe(function, argument)
         except RuntimeError:
             return  # the loop is closed: the process is ending
-
-    def _report(self, finished: Sequence[Callable[[], None]]) -> None:
-        self._waiting -= len(finished)
-        for done in finished:
-            done()

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol
 
 from pyraft_fast import _entry
-from pyraft_fast.consensus.diskwork import After, Call, DiskThread, Write
+from pyraft_fast.consensus.diskwork import After, Call, LogWriter, Write
 from pyraft_fast.consensus.frames import Frame, FrameType, encode_frame
 from pyraft_fast.consensus.identity import REFUSED_REMOVED, Identity, PeerHost, Refusal
 from pyraft_fast.consensus.incoming import PeerServer
@@ -74,7 +74,7 @@ class Parts(NamedTuple):
     raft: Raft
     hard: HardState
     wal: Wal
-    disk: DiskThread
+    disk: LogWriter
     publisher: Publisher
     links: PeerLinks
     server: PeerServer

@@ -18,7 +18,7 @@ from pyraft_fast.consensus import recovery
 from pyraft_fast.consensus.announcing import announce
 from pyraft_fast.consensus.control import Control
 from pyraft_fast.consensus.digests import read_note, send_note
-from pyraft_fast.consensus.diskwork import Call, DiskThread
+from pyraft_fast.consensus.diskwork import Call, LogWriter
 from pyraft_fast.consensus.driver import Driver, Parts, Serving
 from pyraft_fast.consensus.driver import now_ms as clock_now_ms
 from pyraft_fast.consensus.frames import Fields, Frame, FrameType
@@ -100,7 +100,7 @@ class Node:
         self._applied: int | None = None
         self._driver: Driver | None = None
         self._joiner: Joiner | None = None
-        self._disk: DiskThread | None = None
+        self._disk: LogWriter | None = None
         self._recovered: recovery.Recovered | None = None
         self._invited = asyncio.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
@@ -175,7 +175,7 @@ class Node:
         self._identity = Identity(
             identity.cluster, settings.nid, settings.addr, identity.incarnation
         )
-        disk = DiskThread(
+        disk = LogWriter(
             recovered.wal, settings.fsync, self.crash, lambda text: self.log(logging.WARNING, text)
         )
         self._disk = disk

@@ -13,10 +13,11 @@ Rules it holds:
 - A write that failed is taken back (zeros, synced) before anything else is written there. If that
   cannot be done, or a sync failed, the log is done for in this process.
 
-Threads: `append`, `sync`, `seal`, `reset`, `compact` and `close` belong to one writer thread;
-`prepare_next` to one background thread (the writer's or another); `read`, `first`, `last` and
-`wants_next` to any. One lock guards the table of positions and segments. The writer never holds it
-during a write or sync, so a reader waits microseconds at most; a reader holds it while it reads.
+Threads: one writer at a time calls what writes (`append`, `stage`, `landed`, `lost`, `sync`,
+`seal`, `reset`, `compact`, `close`); `prepare_next` belongs to one background thread, the writer's or
+another; `read`, `first`, `last` and `wants_next` to any. One lock guards the table of positions and
+segments. The writer never holds it during a write or sync, so a reader waits microseconds at most;
+a reader holds it while it reads.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pyraft_fast._entry import KIND_RESET, header, seal
 from pyraft_fast.core.entry import Entry
@@ -65,6 +66,24 @@ class State(Protocol):
     def vote(self) -> str: ...
     @property
     def commit(self) -> int: ...
+
+
+class Piece(NamedTuple):
+    """Bytes to be written to an open segment."""
+
+    fd: int
+    data: bytes
+    offset: int
+
+
+class _Plan(NamedTuple):
+    """A group that has its place; `begin` is where in it the first of `records` lies."""
+
+    state: HardState
+    first_index: int
+    records: Sequence[bytes]
+    group: bytes
+    begin: int
 
 
 class Wal:
@@ -226,27 +245,39 @@ class Wal:
         Raises StorageError when nothing of the group was taken (its errno tells why, for example
         ENOSPC; the log stands as before and the call may be repeated), or when the log is dead.
         """
-        self._check_alive()
-        hard = HardState(state.term, state.vote, state.commit)
-        check(hard.term >= self._state.term, "terms never go back", hard, self._state)
-        first_index = self._check_records(records)
-        group, begin = self._encode(hard, records)
-        if self._end + len(group) > self._files[-1].head.size_bytes:
+        plan = self._plan(state, records)
+        if not self._fits(plan):
+            first_index = plan.first_index
             last_term = self._last_term if first_index > self._positions.last else 0
-            self._rotate(first_index, last_term, self._state, [], len(group))
-            group, begin = self._encode(hard, records)
-        self._write(group)
-        self._state = hard
-        if records:
-            offsets = []
-            at = self._end + begin
-            for record in records:
-                offsets.append(at)
-                at += padded(len(record))
-            with self._lock:
-                self._positions.put_all(first_index, self._files[-1].head.sequence, offsets)
-            self._last_term = header(records[-1]).term
-        self._end += len(group)
+            self._rotate(first_index, last_term, self._state, [], len(plan.group))
+            plan = self._plan(state, records)
+        self._write(plan.group)
+        self._accept(plan)
+
+    def stage(self, state: State, records: Sequence[bytes], synced: bool) -> Piece | None:
+        """What `append` would write, for the caller to write at once and to report by `landed`.
+
+        None where that is not all there is to it: a new segment is due, or, if the caller is to
+        sync just this piece (`synced`), there is something before it that is not durable. Then
+        `append` is to be called. Until `landed` nothing else may be. Writer thread.
+        """
+        plan = self._plan(state, records)
+        if not self._fits(plan) or (synced and self._durable < self._end):
+            return None
+        piece = Piece(self._files[-1].fd, plan.group, self._end)
+        self._accept(plan)
+        return piece
+
+    def landed(self, synced: bool) -> None:
+        """The staged piece is written, and durable if it was to be synced. Writer thread."""
+        if synced:
+            self._durable = self._end
+
+    def lost(self, error: OSError) -> StorageError:
+        """The staged piece could not be written: the log is dead, the error says why."""
+        problem = failed("append to", self._files[-1].path, error)
+        self._dead = str(problem)
+        return problem
 
     def sync(self) -> None:
         """Make everything appended durable. Writer thread.
@@ -348,6 +379,32 @@ class Wal:
     def _encode(self, state: HardState, records: Sequence[bytes]) -> tuple[bytes, int]:
         head = self._files[-1].head
         return encode_group(head, self._end, state, self._start, self._durable, records)
+
+    def _plan(self, state: State, records: Sequence[bytes]) -> _Plan:
+        """Check a group and give it the next place of the current segment."""
+        self._check_alive()
+        hard = HardState(state.term, state.vote, state.commit)
+        check(hard.term >= self._state.term, "terms never go back", hard, self._state)
+        first_index = self._check_records(records)
+        return _Plan(hard, first_index, records, *self._encode(hard, records))
+
+    def _fits(self, plan: _Plan) -> bool:
+        return self._end + len(plan.group) <= self._files[-1].head.size_bytes
+
+    def _accept(self, plan: _Plan) -> None:
+        """Take a group for a part of the log."""
+        self._state = plan.state
+        records = plan.records
+        if records:
+            offsets = []
+            at = self._end + plan.begin
+            for record in records:
+                offsets.append(at)
+                at += padded(len(record))
+            with self._lock:
+                self._positions.put_all(plan.first_index, self._files[-1].head.sequence, offsets)
+            self._last_term = header(records[-1]).term
+        self._end += len(plan.group)
 
     def _check_records(self, records: Sequence[bytes]) -> int:
         """Hold what replay will demand; returns the index the group begins with."""

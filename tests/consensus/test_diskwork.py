@@ -1,28 +1,39 @@
-"""The log thread: one sync per group, order kept, runs of indexes kept apart, errors told."""
+"""The log writer: one sync per group, order kept, runs of indexes kept apart, errors told."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import cast
 
 import pytest
 
-from pyraft_fast.consensus.diskwork import ALWAYS, NEVER, After, Call, DiskThread, Write
-from pyraft_fast.consensus.wal import State, Wal
+from pyraft_fast._entry import KIND_COMMANDS, seal
+from pyraft_fast.consensus import diskwork
+from pyraft_fast.consensus.diskwork import ALWAYS, EVERYSEC, NEVER, After, Call, LogWriter, Write
+from pyraft_fast.consensus.wal import Piece, State, Wal
 from pyraft_fast.core.work import HardState
 from pyraft_fast.errors import ConfigError, StorageError
 
 
 class FakeWal:
-    """Records what it is told; `gate` holds up every sync until it is set."""
+    """Records what it is told; `gate` holds up every sync until it is set.
+
+    It has no pieces for the pen, so all of it happens on the helper thread; see RealWal.
+    """
 
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
         self.gate = threading.Event()
         self.gate.set()
         self.broken = False
+
+    def stage(self, state: State, records: Sequence[bytes], synced: bool) -> Piece | None:
+        return None
 
     def append(self, state: State, records: Sequence[bytes]) -> None:
         if self.broken:
@@ -34,25 +45,26 @@ class FakeWal:
         self.calls.append(("sync",))
 
     def seal(self) -> None:
-        return
+        self.calls.append(("seal",))
 
     def wants_next(self) -> bool:
         return False
 
 
 def run(
-    test: Callable[[FakeWal, DiskThread, list[object]], Awaitable[None]], fsync: str = ALWAYS
+    test: Callable[[FakeWal, LogWriter, list[object]], Awaitable[None]], fsync: str = ALWAYS
 ) -> FakeWal:
     wal = FakeWal()
 
     async def main() -> None:
         heard: list[object] = []
-        disk = DiskThread(cast(Wal, wal), fsync, heard.append, heard.append)
+        disk = LogWriter(cast(Wal, wal), fsync, heard.append, heard.append)
         try:
             await asyncio.wait_for(test(wal, disk, heard), 20)
         finally:
             wal.gate.set()
-            assert disk.stop(20)
+            if not disk._is_stopped:
+                assert disk.stop(20)
 
     asyncio.run(main())
     return wal
@@ -68,7 +80,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def test_what_waits_behind_a_sync_becomes_one_group() -> None:
-    async def test(wal: FakeWal, disk: DiskThread, heard: list[object]) -> None:
+    async def test(wal: FakeWal, disk: LogWriter, heard: list[object]) -> None:
         wal.gate.clear()
         disk.submit(write(1, b"1", done=lambda: heard.append(1)))
         await until(lambda: wal.calls)
@@ -89,7 +101,7 @@ def test_what_waits_behind_a_sync_becomes_one_group() -> None:
 
 
 def test_a_replaced_tail_is_written_apart_and_calls_stand_between() -> None:
-    async def test(wal: FakeWal, disk: DiskThread, heard: list[object]) -> None:
+    async def test(wal: FakeWal, disk: LogWriter, heard: list[object]) -> None:
         wal.gate.clear()
         disk.submit(write(1, b"1", done=lambda: heard.append("a")))
         await until(lambda: wal.calls)
@@ -105,6 +117,7 @@ def test_a_replaced_tail_is_written_apart_and_calls_stand_between() -> None:
     wal = run(test)
     assert wal.calls[2:] == [
         ("append", 1, b"2", b"3"),
+        ("sync",),
         ("append", 2, b"3'"),
         ("sync",),
         ("call",),
@@ -114,7 +127,7 @@ def test_a_replaced_tail_is_written_apart_and_calls_stand_between() -> None:
 
 
 def test_without_syncs_a_new_vote_is_synced_all_the_same() -> None:
-    async def test(wal: FakeWal, disk: DiskThread, heard: list[object]) -> None:
+    async def test(wal: FakeWal, disk: LogWriter, heard: list[object]) -> None:
         for term, index in ((1, 1), (1, 2), (2, 3)):
             disk.submit(write(index, b"x", term=term, done=lambda i=index: heard.append(i)))
             await until(lambda i=index: i in heard)
@@ -124,8 +137,152 @@ def test_without_syncs_a_new_vote_is_synced_all_the_same() -> None:
     assert kinds[:5] == ["append", "sync", "append", "append", "sync"]
 
 
+def test_an_idle_log_is_sealed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diskwork, "REST_SECONDS", 0.01)
+
+    async def test(wal: FakeWal, disk: LogWriter, heard: list[object]) -> None:
+        for index in (1, 2):
+            disk.submit(write(index, b"x", done=lambda: heard.append(0)))
+            await until(lambda: ("seal",) in wal.calls)
+            assert disk.is_idle
+            wal.calls.clear()
+        disk.submit(Call(lambda: None, lambda: heard.append("last")))
+        await until(lambda: "last" in heard)
+
+    wal = run(test)
+    assert wal.calls == []
+
+
+def test_once_a_second_is_synced_under_load_and_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diskwork, "REST_SECONDS", 0.01)
+    monkeypatch.setattr(diskwork, "SYNC_SECONDS", 0.05)
+
+    async def test(wal: FakeWal, disk: LogWriter, heard: list[object]) -> None:
+        index = 0
+        while wal.calls.count(("sync",)) < 4:  # the first one for the new term
+            index += 1
+            disk.submit(write(index, b"x", done=lambda i=index: heard.append(i)))
+            await until(lambda i=index: i in heard)
+        assert index > 20
+        await until(lambda: wal.calls[-2:] == [("sync",), ("seal",)])
+
+    run(test, EVERYSEC)
+
+
+def test_stop_carries_out_what_was_handed_over() -> None:
+    async def test(wal: FakeWal, disk: LogWriter, heard: list[object]) -> None:
+        wal.gate.clear()
+        for index in (1, 2, 3):
+            disk.submit(write(index, b"%d" % index, done=lambda: heard.append("done")))
+        disk.submit(Call(lambda: wal.calls.append(("close",)), lambda: heard.append("done")))
+        await until(lambda: wal.calls)
+        threading.Timer(0.02, wal.gate.set).start()
+        assert disk.stop(20)
+        assert heard == []
+
+    wal = run(test)
+    assert wal.calls == [
+        ("append", 1, b"1"),
+        ("sync",),
+        ("append", 1, b"2"),
+        ("sync",),
+        ("append", 1, b"3"),
+        ("sync",),
+        ("close",),
+    ]
+
+
+def test_a_disk_that_hangs_does_not_hold_up_the_end() -> None:
+    async def test(wal: FakeWal, disk: LogWriter, heard: list[object]) -> None:
+        wal.gate.clear()
+        disk.submit(write(1, b"1", done=lambda: heard.append("done")))
+        await until(lambda: wal.calls)
+        assert not disk.stop(0.05)
+        wal.gate.set()
+
+    run(test)
+
+
+# Through the pen, into files
+
+
+def opened(folder: Path, segment_bytes: int = 1 << 16) -> Wal:
+    return Wal.open(
+        str(folder), "n1", cluster=1, incarnation=5, segment_bytes=segment_bytes
+    )[0]  # fmt: skip
+
+
+def record(index: int, term: int, size: int) -> bytes:
+    return seal(KIND_COMMANDS, index, term, 1, 5, 1, index, 1, b"x" * size)
+
+
+@pytest.mark.parametrize("fsync", [ALWAYS, EVERYSEC, NEVER])
+def test_groups_over_many_segments_are_found_again(tmp_path: Path, fsync: str) -> None:
+    async def main() -> None:
+        wal = opened(tmp_path)
+        heard: list[object] = []
+        disk = LogWriter(wal, fsync, heard.append, heard.append)
+        for index in range(1, 301):
+            term = 1 + index // 100
+            records = [record(index, term, 1 + index * 7 % 2000)]
+            done = partial(heard.append, index)
+            disk.submit(Write(HardState(term, "n1", index - 1), records, index, done))
+            if index % 3 == 0:
+                await until(lambda: disk.is_idle)
+        await until(lambda: disk.is_idle)
+        assert heard == list(range(1, 301))
+        stats = disk.stats()
+        assert 0 < stats.fsyncs <= stats.groups <= 300
+        assert (stats.fsyncs == stats.groups) == (fsync == ALWAYS)
+        disk.submit(Call(wal.close, lambda: None))
+        assert disk.stop(20)
+
+    asyncio.run(main())
+    wal, found = Wal.open(str(tmp_path), "n1", segment_bytes=1 << 16)
+    assert (found.first, found.last, found.last_term, found.state.term) == (1, 300, 4, 4)
+    assert found.torn is None
+    wal.close()
+
+
+def test_a_replaced_tail_through_the_pen(tmp_path: Path) -> None:
+    async def main() -> None:
+        wal = opened(tmp_path)
+        heard: list[object] = []
+        disk = LogWriter(wal, ALWAYS, heard.append, heard.append)
+        state = HardState(1, "n1", 0)
+        for first, term in ((1, 1), (2, 1), (2, 2), (3, 2)):
+            records = [record(first, term, 10), record(first + 1, term, 10)]
+            done = partial(heard.append, (first, term))
+            disk.submit(Write(state._replace(term=term), records, first, done))
+        await until(lambda: disk.is_idle)
+        assert heard == [(1, 1), (2, 1), (2, 2), (3, 2)]
+        assert [entry.term for entry in wal.read(1, 5, 10_000)] == [1, 2, 2, 2]
+        assert disk.stop(20)
+
+    asyncio.run(main())
+
+
+def test_a_write_that_fails_ends_the_log(tmp_path: Path) -> None:
+    async def main() -> None:
+        wal = opened(tmp_path)
+        heard: list[object] = []
+        disk = LogWriter(wal, ALWAYS, heard.append, heard.append)
+        os.close(wal._files[-1].fd)
+        for index in (1, 2):
+            disk.submit(Write(HardState(1, "n1", 0), [record(index, 1, 9)], index, heard.clear))
+        await until(lambda: heard)
+        assert len(heard) == 1
+        assert isinstance(heard[0], StorageError)
+        assert "cannot append to" in str(heard[0])
+        with pytest.raises(StorageError, match="cannot be written"):
+            wal.sync()
+        assert not disk.stop(20)
+
+    asyncio.run(main())
+
+
 def test_an_error_is_told_and_nothing_is_reported_done() -> None:
-    async def test(wal: FakeWal, disk: DiskThread, heard: list[object]) -> None:
+    async def test(wal: FakeWal, disk: LogWriter, heard: list[object]) -> None:
         wal.broken = True
         disk.submit(write(1, b"1", done=lambda: heard.append("done")))
         await until(lambda: heard)
@@ -138,6 +295,6 @@ def test_an_error_is_told_and_nothing_is_reported_done() -> None:
 def test_unknown_modes_are_refused() -> None:
     async def main() -> None:
         with pytest.raises(ConfigError):
-            DiskThread(cast(Wal, FakeWal()), "mostly", print, print)
+            LogWriter(cast(Wal, FakeWal()), "mostly", print, print)
 
     asyncio.run(main())

@@ -7,26 +7,30 @@ from typing import Final
 from tests.simulator.bug import Bug, bug
 
 _WAL: Final = "consensus.wal:Wal."
+_WRITER: Final = "consensus.diskwork:LogWriter."
 _SNAPSHOT: Final = "storage.snapshot:"
 _GROUPS: Final = "storage.groups:"
 
 LOG: Final[list[Bug]] = [
     bug(
         "log-not-synced",
-        "the log is written and called durable without fdatasync",
+        "the log is written and called durable without a sync",
         (f"{_WAL}sync", "self._sync_file(self._files[-1].fd, self._files[-1].path)", "pass"),
+        (f"{_WRITER}_begin", "piece.offset, synced)", "piece.offset, False)"),
         seeds=40,
     ),
     bug(
         "sync-left-for-later",
         "a group is reported when it is written, and synced when the log is idle",
-        ("consensus.diskwork:DiskThread._turn", "if must_sync or not more", "if not more"),
+        (f"{_WRITER}_begin", "or self._fsync == ALWAYS", ""),
         seeds=40,
     ),
     bug(
         "failed-sync-ignored",
         "the system could not sync, and the log goes on as if it had",
         (f"{_WAL}_sync_file", "raise problem from error", 'self._dead = ""'),
+        (f"{_WRITER}_take", "self._fail(self._wal.lost(error))", "took_us = 0"),
+        (f"{_WRITER}_take", "return False", "pass"),
         seeds=300,
     ),
     bug(

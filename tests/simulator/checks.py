@@ -428,6 +428,25 @@ class CheckedWal(Wal):
         mine.pending.append(mine.begun)
         mine.begun = None
 
+    def stage(self, state: Any, records: Sequence[bytes], synced: bool) -> Any:
+        piece = super().stage(state, records, synced)
+        mine = self._memory()
+        if piece is not None and mine is not None:
+            heads = [_entry.header(record) for record in records]
+            first = heads[0].index if heads else 0
+            mine.begun = Group(("append", state.term, state.vote, first, [h.term for h in heads]))
+        return piece
+
+    def landed(self, synced: bool) -> None:
+        super().landed(synced)
+        mine = self._memory()
+        if mine is not None:
+            assert mine.begun is not None
+            mine.pending.append(mine.begun)
+            mine.begun = None
+            if synced:
+                mine.sync()
+
     def reset(self, index: int, term: int, state: Any) -> None:
         mine = self._memory()
         if mine is None:

@@ -8,7 +8,6 @@ so a test that patches a function of the product finds its patch obeyed here.
 from __future__ import annotations
 
 import os
-import queue
 import random
 import sys
 import time
@@ -30,7 +29,6 @@ from pyraft_fast.consensus import (
     settings,
     snapshots,
 )
-from pyraft_fast.consensus.diskwork import DiskThread
 from pyraft_fast.core import log, replication
 from pyraft_fast.core.work import Config
 from pyraft_fast.errors import RaftException
@@ -39,7 +37,7 @@ from pyraft_fast.serving import child, propose, reads, requests, service
 from pyraft_fast.serving import snapshot as serving_snapshot
 from pyraft_fast.serving.snapshot import SnapshotWriter
 from pyraft_fast.storage import snapshot as storage_snapshot
-from pyraft_fast.storage.disk import OsDisk
+from pyraft_fast.storage.disk import OS_DISK, OsDisk, write_all
 from tests.simulator import checks
 from tests.simulator.loop import PowerLoss, Process, World
 from tests.simulator.machine import ProcessExit, SimChild
@@ -108,27 +106,6 @@ class SimOs:
         return 0
 
 
-class SimQueue:
-    """A queue whose reader never waits: the clock wakes it when there is something."""
-
-    def __init__(self) -> None:
-        self._items: deque[Any] = deque()
-
-    def put(self, item: Any) -> None:
-        self._items.append(item)
-
-    def get(self, timeout: float | None = None) -> Any:
-        if not self._items:
-            raise queue.Empty
-        return self._items.popleft()
-
-    def get_nowait(self) -> Any:
-        return self.get()
-
-    def empty(self) -> bool:
-        return not self._items
-
-
 class SimThread:
     """A helper thread: its work happens at one moment, a little later."""
 
@@ -152,67 +129,111 @@ class SimThread:
         """Nothing to wait for: the process ends with this."""
 
 
-class SimDiskThread(DiskThread):
-    """The log writer's turns, each at one moment of the virtual clock, as slow as the disk is."""
+class SimWork:
+    """What a thread at the disk does: as slow as the disk, and told a little later."""
 
-    _jobs: Any
-
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self) -> None:
         self._process = current()
-        self._is_busy = self._is_broken = False
-        self._rest_at: Any = None
         self._told_at = 0.0
-        super().__init__(*arguments)
 
-    def _run(self) -> None:
-        """There is no thread."""
+    def _begin(self, work: Callable[[], None]) -> None:
+        low, high = self._process.machine.disk_delay
+        self._process.after(low + self._process.world.random.random() * (high - low), work)
 
-    def submit(self, job: diskwork.Job) -> None:
-        super().submit(job)
-        self._wake()
-
-    def stop(self, seconds_max: float) -> bool:
-        self._jobs.put(None)
-        while not self._is_broken and not self._jobs.empty():
-            self._turn()
-        return True
-
-    def _wake(self) -> None:
-        if self._is_busy or self._is_broken:
-            return
-        self._is_busy = True
-        if self._rest_at is not None:
-            self._rest_at.cancel()
-            self._rest_at = None
-        process = self._process
-        low, high = process.machine.disk_delay
-        process.after(low + process.world.random.random() * (high - low), self._work)
-
-    def _work(self) -> None:
-        self._rest_at = None
-        try:
-            self._turn()
-        except PowerLoss:
-            raise
-        except BaseException as error:
-            self._is_broken = True
-            self._tell(self._on_error, error)
-            return
-        self._is_busy = False
-        if not self._jobs.empty():
-            self._wake()
-            return
-        patience = self._patience()
-        if patience is not None:
-            self._rest_at = self._process.after(patience, self._work)
-
-    def _tell(self, function: Callable[..., None], argument: object) -> None:
+    def _tell(self, function: Callable[..., None], *arguments: Any) -> None:
         """What is on disk may not be told for a while, and never if the process ends."""
         process = self._process
         rng = process.world.random
         delay = rng.random() * (0.02 if rng.random() < 0.05 else 0.0001)
         self._told_at = max(self._told_at, process.now() + delay)
-        process.at(self._told_at, function, argument)
+        process.at(self._told_at, function, *arguments)
+
+
+class SimPen(SimWork):
+    """The pen: writes at one moment, and rings its bell."""
+
+    def __init__(self, bell: int) -> None:
+        super().__init__()
+        self._bell = bell
+        self._job: tuple[int, bytes, int, bool] | None = None
+        self._error: OSError | None = None
+        self._is_done = False
+
+    def write(self, fd: int, data: bytes, offset: int, synced: bool) -> None:
+        assert self._job is None and not self._is_done, "one write at a time"
+        self._job = (fd, data, offset, synced)
+        self._begin(self._work)
+
+    def _work(self) -> None:
+        if self._job is None:  # stop was quicker
+            return
+        self._carry_out()
+        self._tell(self._ring)
+
+    def _carry_out(self) -> None:
+        assert self._job is not None
+        fd, data, offset, synced = self._job
+        self._job = None
+        self._is_done = True
+        file = self._process.machine.disk.open_files.get(fd)
+        assert not (synced and file and file.pending), "a synced write syncs only itself"
+        try:
+            write_all(OS_DISK, fd, data, offset)
+            if synced:
+                OS_DISK.fdatasync(fd)
+        except OSError as error:
+            self._error = error
+
+    def _ring(self) -> None:
+        reader = self._process.loop.readers.get(self._bell)
+        if reader is not None:
+            reader()
+
+    def take(self) -> int:
+        assert self._is_done, "a write is finished"
+        error, self._error, self._is_done = self._error, None, False
+        if error is not None:
+            raise error
+        return 100
+
+    def wait(self, seconds: float) -> bool:
+        if self._job is not None:
+            self._carry_out()
+        return True
+
+    def stop(self, seconds: float) -> bool:
+        return self.wait(seconds)
+
+
+class SimHelper(SimWork):
+    """The helper thread: each call happens at one moment."""
+
+    def __init__(self, told: Callable[[BaseException | None], None]) -> None:
+        super().__init__()
+        self._told = told
+        self._calls: deque[Callable[[], None]] = deque()
+
+    def run(self, call: Callable[[], None]) -> None:
+        self._calls.append(call)
+        self._begin(self._work)
+
+    def _work(self) -> None:
+        if self._calls:
+            self._tell(self._told, self._carry_out())
+
+    def _carry_out(self) -> BaseException | None:
+        try:
+            self._calls.popleft()()
+        except PowerLoss:
+            raise
+        except BaseException as error:
+            return error
+        return None
+
+    def stop(self, seconds_max: float) -> bool:
+        while self._calls:
+            self._carry_out()
+        return True
 
 
 class SimSnapshotWriter(SnapshotWriter):
@@ -253,7 +274,9 @@ def wake(bell: int) -> None:
 
 def clear(bell: int) -> None:
     """Silence a doorbell."""
-    ACTIVE[-1].bells[bell].rung.pop(bell, None)
+    child = ACTIVE[-1].bells.get(bell)
+    if child is not None:  # a pen's bell rings in its own process
+        child.rung.pop(bell, None)
 
 
 def start_child(machine: Any, _: int, *, ring_bytes: int) -> SimChild:
@@ -287,9 +310,10 @@ def replacements(simulation: Simulation) -> Iterator[tuple[object, str, Any]]:
         yield OsDisk, name, _disk_method(name)
     dice = SimpleNamespace(Random=lambda: random.Random(world.random.getrandbits(64)))
     yield announcing, "random", dice
-    yield diskwork, "queue", SimpleNamespace(SimpleQueue=SimQueue, Empty=queue.Empty)
+    yield diskwork, "Pen", SimPen
+    yield diskwork, "Helper", SimHelper
+    yield diskwork, "make_bell", lambda: -world.next_number()  # no descriptor of another
     yield diskwork, "threading", SimpleNamespace(Thread=SimThread)
-    yield node, "DiskThread", SimDiskThread
     yield node, "ThreadPoolExecutor", lambda *_, **__: object()
     yield node, "Raft", checks.CheckedRaft
     yield node, "Driver", checks.CheckedDriver
@@ -301,7 +325,7 @@ def replacements(simulation: Simulation) -> Iterator[tuple[object, str, Any]]:
     yield __main__, "os", SimOs()
     yield child, "start_child", start_child
     yield pipe, "has_unread", lambda end: end.unread > 0
-    for module in (ring, child, __main__):
+    for module in (ring, child, __main__, diskwork):
         for name, function in (("wake", wake), ("clear", clear)):
             if hasattr(module, name):
                 yield module, name, function

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from pyraft_fast.consensus.diskwork import DiskThread
 from pyraft_fast.errors import InvariantError, StorageError
-from tests.simulator import Options, Violation, checks, clients, simulate
+from tests.simulator import Options, Violation, checks, clients, patches, simulate
 from tests.simulator.disk import PHASES
 from tests.simulator.nemesis import FAULTS
 
@@ -59,7 +58,10 @@ def test_a_seed_decides_everything() -> None:
 
 def test_a_violation_tells_how_to_replay_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing is ever synced, somebody soon acknowledges what a crash takes away."""
-    monkeypatch.setattr(DiskThread, "_sync", lambda self: None)
+    write = patches.SimPen.write
+    monkeypatch.setattr(
+        patches.SimPen, "write", lambda pen, fd, data, at, _: write(pen, fd, data, at, False)
+    )
     with pytest.raises(Violation) as caught:
         for seed in range(1, 6):
             simulate(seed, Options(lines=30))
@@ -105,15 +107,7 @@ def test_a_node_that_does_not_come_up_needs_a_reason(
 
 def test_a_fault_excuses_no_other_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sync fails, which may stop a node; but that is not what it says when it stops."""
-    sync = DiskThread._sync
-
-    def synced(self: DiskThread) -> None:
-        try:
-            sync(self)
-        except StorageError as error:
-            raise InvariantError("it is odd") from error
-
-    monkeypatch.setattr(DiskThread, "_sync", synced)
+    monkeypatch.setattr(checks.CheckedWal, "lost", lambda *_: InvariantError("it is odd"))
     text = violation_in(20)
     assert checks.STOPPED in text and "it is odd" in text
 

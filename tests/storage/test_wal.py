@@ -17,6 +17,7 @@ from .model import (
     FOLDER,
     INCARNATION,
     NID,
+    SEGMENT_BYTES,
     config,
     fill,
     opened,
@@ -55,6 +56,40 @@ def test_entries_come_back_whole_over_many_segments():
     driver.close()
     found = driver.open()
     assert (found.first, found.last, found.last_term) == (1, 200, 1)
+
+
+def test_a_staged_group_is_written_by_the_caller():
+    driver = opened(FakeDisk())
+    disk, wal = driver.disk, driver.wal
+    for index in range(1, 6):
+        piece = wal.stage(HardState(1, NID, 0), [record(index, 1)], True)
+        assert piece is not None
+        disk.pwrite(piece.fd, piece.data, piece.offset)
+        disk.fdatasync(piece.fd)
+        wal.landed(True)
+    assert [entry.index for entry in wal.read(1, 6, 10_000)] == [1, 2, 3, 4, 5]
+    disk.reboot()
+    assert Wal.open(FOLDER, NID, disk=disk, segment_bytes=SEGMENT_BYTES)[1].last == 5
+
+
+def test_what_is_more_than_one_synced_write_is_not_staged():
+    driver = opened(FakeDisk())
+    wal = driver.wal
+    state = HardState(1, NID, 0)
+    wal.append(state, [record(1, 1)])
+    assert wal.stage(state, [record(2, 1)], True) is None  # entry 1 is not durable
+    assert wal.stage(state, [record(2, 1, b"x" * SEGMENT_BYTES)], False) is None  # no room
+    assert wal.last == 1
+    wal.sync()
+    assert wal.stage(state, [record(2, 1)], True) is not None
+
+
+def test_a_staged_group_that_is_lost_ends_the_log():
+    wal = opened(FakeDisk()).wal
+    assert wal.stage(HardState(1, NID, 0), [record(1, 1)], True) is not None
+    assert "cannot append to" in str(wal.lost(OSError(5, "Input/output error")))
+    with pytest.raises(StorageError, match="Input/output error"):
+        wal.stage(HardState(1, NID, 0), [record(2, 1)], True)
 
 
 def test_entries_written_again_replace_their_tail():

@@ -1,0 +1,194 @@
+/* A thread that writes: one job at a time, without the interpreter.
+ *
+ * The owner puts a job into `pen` and wakes the thread; the thread carries it out, notes how it went
+ * and writes to the eventfd `bell`. `mutex` guards `state`; every other field belongs to the owner
+ * while the state is PEN_IDLE or PEN_DONE, and to the thread while it is PEN_JOB.
+ */
+#ifndef PYRAFT_FAST_PEN_THREAD_H
+#define PYRAFT_FAST_PEN_THREAD_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef RWF_DSYNC
+#define RWF_DSYNC 0x00000002
+#endif
+
+enum { PEN_IDLE, PEN_JOB, PEN_DONE, PEN_ENDED };
+
+typedef struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    pthread_t thread;
+    int state;
+    int is_stopping;
+    int bell;
+    int cannot_fuse; /* this file system knows no RWF_DSYNC */
+    int fd;          /* the job ... */
+    const char *data;
+    size_t length;
+    off_t offset;
+    int is_synced;
+    int error; /* ... and how it went: an errno, 0 for well */
+    uint64_t took_ns;
+} pen;
+
+/* One write, and with `is_synced` what it wrote is durable. */
+static ssize_t pen_write_once(pen *p, const char *data, size_t length, off_t offset) {
+    struct iovec part = {(void *)data, length};
+    ssize_t count;
+    if (!p->is_synced)
+        return pwrite(p->fd, data, length, offset);
+    if (!p->cannot_fuse) {
+        count = pwritev2(p->fd, &part, 1, offset, RWF_DSYNC);
+        if (count >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS))
+            return count;
+        p->cannot_fuse = 1;
+    }
+    count = pwrite(p->fd, data, length, offset);
+    if (count >= 0 && fdatasync(p->fd) != 0)
+        return -1;
+    return count;
+}
+
+static int pen_write_all(pen *p) {
+    size_t done = 0;
+    while (done < p->length) {
+        ssize_t count = pen_write_once(p, p->data + done, p->length - done, p->offset + (off_t)done);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            return errno;
+        if (count == 0)
+            return EIO; /* the file takes no more */
+        done += (size_t)count;
+    }
+    return 0;
+}
+
+static uint64_t pen_now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void *pen_run(void *argument) {
+    pen *p = argument;
+    const uint64_t one = 1;
+    pthread_mutex_lock(&p->mutex);
+    for (;;) {
+        while (p->state != PEN_JOB && !p->is_stopping)
+            pthread_cond_wait(&p->changed, &p->mutex);
+        if (p->state != PEN_JOB)
+            break;
+        pthread_mutex_unlock(&p->mutex);
+        uint64_t begun = pen_now_ns();
+        int error = pen_write_all(p);
+        p->took_ns = pen_now_ns() - begun;
+        p->error = error;
+        pthread_mutex_lock(&p->mutex);
+        p->state = PEN_DONE;
+        pthread_cond_broadcast(&p->changed);
+        pthread_mutex_unlock(&p->mutex);
+        while (write(p->bell, &one, sizeof one) < 0 && errno == EINTR)
+            ;
+        pthread_mutex_lock(&p->mutex);
+    }
+    p->state = PEN_ENDED;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->mutex);
+    return NULL;
+}
+
+/* A started pen, or NULL with errno. Signals are left to the other threads. */
+static pen *pen_start(int bell) {
+    pen *p = calloc(1, sizeof *p);
+    pthread_condattr_t attributes;
+    sigset_t all, before;
+    int error;
+    if (p == NULL)
+        return NULL;
+    p->bell = bell;
+    pthread_mutex_init(&p->mutex, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&p->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(&p->thread, NULL, pen_run, p);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0) {
+        free(p);
+        errno = error;
+        return NULL;
+    }
+    pthread_detach(p->thread);
+    return p;
+}
+
+/* Hand over a job; the bytes must stay until it is done. */
+static void pen_begin(pen *p, int fd, const char *data, size_t length, off_t offset, int is_synced) {
+    pthread_mutex_lock(&p->mutex);
+    p->fd = fd;
+    p->data = data;
+    p->length = length;
+    p->offset = offset;
+    p->is_synced = is_synced;
+    p->state = PEN_JOB;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+static int pen_state(pen *p) {
+    pthread_mutex_lock(&p->mutex);
+    int state = p->state;
+    pthread_mutex_unlock(&p->mutex);
+    return state;
+}
+
+/* The job is reported: another one may come. */
+static void pen_settle(pen *p) {
+    pthread_mutex_lock(&p->mutex);
+    if (p->state == PEN_DONE)
+        p->state = PEN_IDLE;
+    pthread_mutex_unlock(&p->mutex);
+}
+
+/* Wait until no job is under way (or, `ended`, the thread is gone); 0: not within the time. */
+static int pen_wait(pen *p, double seconds, int ended) {
+    struct timespec until;
+    int is_over;
+    uint64_t end = pen_now_ns() + (uint64_t)(seconds * 1e9);
+    until.tv_sec = (time_t)(end / 1000000000u);
+    until.tv_nsec = (long)(end % 1000000000u);
+    pthread_mutex_lock(&p->mutex);
+    for (;;) {
+        is_over = ended ? p->state == PEN_ENDED : p->state != PEN_JOB;
+        if (is_over || pthread_cond_timedwait(&p->changed, &p->mutex, &until) == ETIMEDOUT)
+            break;
+    }
+    pthread_mutex_unlock(&p->mutex);
+    return is_over;
+}
+
+/* Let the thread end behind its job; 0: not within the time. */
+static int pen_stop(pen *p, double seconds) {
+    pthread_mutex_lock(&p->mutex);
+    p->is_stopping = 1;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->mutex);
+    return pen_wait(p, seconds, 1);
+}
+
+#endif
