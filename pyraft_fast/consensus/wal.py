@@ -13,8 +13,8 @@ Rules it holds:
 - A write that failed is taken back (zeros, synced) before anything else is written there. If that
   cannot be done, or a sync failed, the log is done for in this process.
 
-Threads: one writer at a time calls what writes (`append`, `stage`, `landed`, `lost`, `sync`,
-`seal`, `reset`, `compact`, `close`); `prepare_next` belongs to one background thread, the writer's or
+Threads: what writes (`append`, `stage`, `landed`, `lost`, `sync`, `seal`, `reset`, `compact`,
+`close`) belongs to one writer at a time; `prepare_next` to one background thread, the writer's or
 another; `read`, `first`, `last` and `wants_next` to any. One lock guards the table of positions and
 segments. The writer never holds it during a write or sync, so a reader waits microseconds at most;
 a reader holds it while it reads.
