@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, Protocol
 
 from pyraft_fast.consensus import recovery
@@ -36,7 +37,7 @@ from pyraft_fast.consensus.joining import (
     Joiner,
 )
 from pyraft_fast.consensus.peers import PeerLinks
-from pyraft_fast.consensus.publish import Publisher, RingWriter
+from pyraft_fast.consensus.publish import LAZY_SECONDS, Publisher, RingWriter
 from pyraft_fast.consensus.settings import TICK_MS, Settings
 from pyraft_fast.consensus.snapshots import SnapshotFile
 from pyraft_fast.consensus.status import status_of
@@ -96,7 +97,8 @@ class Node:
         self._parent = parent
         self._rng = rng
         self._identity = Identity(0, settings.nid, settings.addr, 0)
-        self._publisher = Publisher(ring, wake_serving)
+        loop = asyncio.get_running_loop()
+        self._publisher = Publisher(ring, wake_serving, partial(loop.call_later, LAZY_SECONDS))
         self._applied: int | None = None
         self._driver: Driver | None = None
         self._joiner: Joiner | None = None
@@ -204,7 +206,7 @@ class Node:
             f"{raft.log.last}, term {raft.term}",
         )
         if self._applied is not None:
-            self._publisher.begin(self._applied)
+            self._publisher.begin(self._applied, identity.incarnation)
 
     def _say_ready(self, cluster: int, incarnation: int, start: int, snapshot: object) -> None:
         file = snapshot if isinstance(snapshot, SnapshotFile) else None
@@ -236,7 +238,7 @@ class Node:
         """The serving side has everything up to `index`."""
         self._applied = index
         if self._driver is not None:
-            self._publisher.begin(index)
+            self._publisher.begin(index, self._identity.incarnation)
             self._driver.wake()
 
     def room(self) -> None:

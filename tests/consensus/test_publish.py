@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import pytest
 
 from pyraft_fast import _entry
-from pyraft_fast.consensus.publish import Publisher, SnapshotPlace
+from pyraft_fast.consensus.publish import LAZY_BYTES_MAX, Publisher, SnapshotPlace
 from pyraft_fast.errors import InvariantError
+
+OWN = 9  # the origin of this node's clients
 
 
 class FakeEntry(NamedTuple):
@@ -38,11 +40,15 @@ class FakeRing:
 
 
 class FakeLog:
-    def __init__(self, first: int, last: int, snapshot_index: int = 0) -> None:
+    def __init__(
+        self, first: int, last: int, snapshot_index: int = 0, origin: int = OWN, size: int = 0
+    ) -> None:
         self.first = first
         self.place = SnapshotPlace("/path", snapshot_index, 1)
         self.entries = {
-            i: FakeEntry(i, _entry.seal(_entry.KIND_COMMANDS, i, 1, 0, 0, 0, 0, 0, b""))
+            i: FakeEntry(
+                i, _entry.seal(_entry.KIND_COMMANDS, i, 1, 0, origin, 0, 0, 0, bytes(size))
+            )
             for i in range(first, last + 1)
         }
 
@@ -64,20 +70,31 @@ def commands(*indexes: int) -> list[tuple[int, int]]:
     return [(_entry.KIND_COMMANDS, index) for index in indexes]
 
 
+LATER: list[Callable[[], None]] = []  # what is to be called in a few milliseconds
+
+
 @pytest.fixture
 def wakes() -> list[int]:
+    LATER.clear()
     return []
 
 
+def time_passes() -> None:
+    due = LATER[:]
+    LATER.clear()
+    for function in due:
+        function()
+
+
 def make(ring: FakeRing, wakes: list[int], applied: int = 0) -> Publisher:
-    publisher = Publisher(ring, lambda: wakes.append(1))
-    publisher.begin(applied)
+    publisher = Publisher(ring, lambda: wakes.append(1), LATER.append)
+    publisher.begin(applied, OWN)
     return publisher
 
 
 def test_nothing_before_the_serving_side_is_ready(wakes: list[int]) -> None:
     ring = FakeRing(9)
-    Publisher(ring, lambda: wakes.append(1)).pump(3, FakeLog(1, 3))
+    Publisher(ring, lambda: wakes.append(1), LATER.append).pump(3, FakeLog(1, 3))
     assert ring.taken == []
 
 
@@ -126,3 +143,48 @@ def test_a_snapshot_fills_the_gap_before_the_log(wakes: list[int]) -> None:
 def test_a_gap_nothing_fills_stops_the_process(wakes: list[int]) -> None:
     with pytest.raises(InvariantError):
         make(FakeRing(9), wakes, applied=3).pump(12, FakeLog(11, 12, snapshot_index=2))
+
+
+def test_what_nobody_here_waits_for_wakes_a_little_later(wakes: list[int]) -> None:
+    ring = FakeRing(99)
+    publisher = make(ring, wakes)
+    log = FakeLog(1, 30, origin=OWN + 1)
+    for commit in (3, 4, 20):
+        publisher.pump(commit, log)
+    assert (publisher.published, wakes, len(LATER)) == (20, [], 1)
+    time_passes()
+    assert wakes == [1]
+    time_passes()
+    assert wakes == [1]
+    publisher.pump(21, log)
+    time_passes()
+    assert wakes == [1, 1]
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_what_somebody_waits_for_takes_the_rest_along(wakes: list[int], answer: bool) -> None:
+    publisher = make(FakeRing(99), wakes)
+    publisher.pump(3, FakeLog(1, 3, origin=OWN + 1))
+    assert wakes == []
+    if answer:
+        publisher.add_read(1, 3, 10)
+    publisher.pump(3 if answer else 4, FakeLog(1, 4))
+    assert wakes == [1]
+    time_passes()
+    assert wakes == [1]
+
+
+def test_much_that_nobody_waits_for_wakes_at_once(wakes: list[int]) -> None:
+    publisher = make(FakeRing(99), wakes)
+    log = FakeLog(1, 9, origin=OWN + 1, size=LAZY_BYTES_MAX // 3)
+    publisher.pump(2, log)
+    assert wakes == []
+    publisher.pump(3, log)
+    assert wakes == [1]
+
+
+def test_a_full_ring_wakes_at_once(wakes: list[int]) -> None:
+    publisher = make(FakeRing(2), wakes)
+    publisher.pump(3, FakeLog(1, 9, origin=OWN + 1))
+    assert publisher.is_blocked
+    assert wakes == [1]
