@@ -27,9 +27,10 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from pyraft_fast._pen import Pen
-from pyraft_fast.consensus.wal import State, Wal
+from pyraft_fast.consensus.wal import Wal
 from pyraft_fast.errors import ConfigError, StorageError
 from pyraft_fast.link.ring import clear, make_bell
+from pyraft_fast.storage.groups import State
 
 ALWAYS: Final = "always"
 EVERYSEC: Final = "everysec"
@@ -149,8 +150,8 @@ class LogWriter:
         self._is_sealed = True
         self._written_at = 0.0
         self._look_timer: asyncio.TimerHandle | None = None
-        self._preparing: threading.Thread | None = None
-        self._prepare_not_before = 0.0
+        self._upkeep: threading.Thread | None = None
+        self._upkeep_not_before = 0.0
         self._groups = self._fsyncs = self._fsync_us_sum = self._fsync_us_max = 0
 
     @property
@@ -179,9 +180,9 @@ class LogWriter:
         self._helper.run(partial(self._finish, seconds_max))
         is_over = self._helper.stop(seconds_max) and self._pen.stop(seconds_max)
         is_over = is_over and self._is_finished
-        if self._preparing is not None:
-            self._preparing.join(seconds_max)
-            is_over = is_over and not self._preparing.is_alive()
+        if self._upkeep is not None:
+            self._upkeep.join(seconds_max)
+            is_over = is_over and not self._upkeep.is_alive()
         return is_over
 
     # The next group
@@ -292,8 +293,8 @@ class LogWriter:
         self._waiting -= len(group.jobs)
         if group.state is not None:
             self._watch()
-            if self._wal.wants_next():
-                self._prepare()
+        if self._wal.wants_upkeep():
+            self._keep_up()
         for job in group.jobs:
             job.done()
 
@@ -384,25 +385,28 @@ class LogWriter:
     def _is_dirty(self) -> bool:
         return self._fsync == EVERYSEC and self._dirty_since is not None
 
-    def _prepare(self) -> None:
-        """Zero-fill the next segment beside the writing: it takes longer than many groups."""
-        if self._preparing is not None and self._preparing.is_alive():
+    def _keep_up(self) -> None:
+        """Make and delete segments beside the writing: it takes longer than many groups."""
+        if self._upkeep is not None and self._upkeep.is_alive():
             return
-        if time.monotonic() < self._prepare_not_before:
+        if time.monotonic() < self._upkeep_not_before:
             return
-        self._preparing = threading.Thread(
-            target=self._prepare_next, name="log segment maker", daemon=True
-        )
-        self._preparing.start()
+        self._upkeep = threading.Thread(target=self._tidy, name="log upkeep", daemon=True)
+        self._upkeep.start()
+
+    def _tidy(self) -> None:
+        try:
+            self._wal.delete_old()
+            self._prepare_next()
+        except BaseException as error:
+            self._tell(self._fail, error)
 
     def _prepare_next(self) -> None:
         try:
             self._wal.prepare_next()
         except StorageError as error:  # nothing is lost: the current segment still has room
-            self._prepare_not_before = time.monotonic() + PREPARE_AGAIN_SECONDS
+            self._upkeep_not_before = time.monotonic() + PREPARE_AGAIN_SECONDS
             self._tell(self._on_note, f"the next log segment cannot be made yet: {error}")
-        except BaseException as error:
-            self._tell(self._fail, error)
 
     def _tell(self, function: Callable[..., None], argument: object) -> None:
         try:

@@ -14,10 +14,10 @@ Rules it holds:
   cannot be done, or a sync failed, the log is done for in this process.
 
 Threads: what writes (`append`, `stage`, `landed`, `lost`, `sync`, `seal`, `reset`, `compact`,
-`close`) belongs to one writer at a time; `prepare_next` to one background thread, the writer's or
-another; `read`, `first`, `last` and `wants_next` to any. One lock guards the table of positions and
-segments. The writer never holds it during a write or sync, so a reader waits microseconds at most;
-a reader holds it while it reads.
+`close`) belongs to one writer at a time; `prepare_next` and `delete_old` to one background thread,
+the writer's or another; `read`, `first`, `last` and `wants_upkeep` to any. One lock guards the
+table of positions and segments. The writer never holds it during a write or sync, so a reader waits
+microseconds at most; a reader holds it while it reads.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from pyraft_fast._entry import KIND_RESET, header, seal
 from pyraft_fast.core.entry import Entry
@@ -40,7 +40,15 @@ from pyraft_fast.storage.disk import (
     write_all,
     write_zeros,
 )
-from pyraft_fast.storage.groups import Head, encode_group, encode_head, padded
+from pyraft_fast.storage.groups import (
+    Head,
+    State,
+    check_records,
+    encode_group,
+    encode_head,
+    padded,
+)
+from pyraft_fast.storage.oldfiles import OldFiles
 from pyraft_fast.storage.reader import OpenSegment, read_entries
 from pyraft_fast.storage.segments import (
     HardState,
@@ -55,17 +63,6 @@ from pyraft_fast.storage.segments import (
 from pyraft_fast.storage.spares import Spares, remove_temporary
 
 _HEAD_ROOM_BYTES = 4096  # segment record and first group of a new segment, generously
-
-
-class State(Protocol):
-    """What `append` needs of a hard state; `vote` is "" where none was given."""
-
-    @property
-    def term(self) -> int: ...
-    @property
-    def vote(self) -> str: ...
-    @property
-    def commit(self) -> int: ...
 
 
 class Piece(NamedTuple):
@@ -98,6 +95,7 @@ class Wal:
         self._positions = Positions(1)
         self._files: list[OpenSegment] = []  # oldest first; the last one is written
         self._spares = Spares(disk, folder, identity.nid, segment_bytes)
+        self._old = OldFiles(disk, self._sync_folder)
         self._closed = False
         self._state = HardState(0, "", 0)
         self._last_term = 0
@@ -319,12 +317,14 @@ class Wal:
         self._last_term = term
         with self._lock:
             self._positions.restart(index + 1)
-        self._delete_oldest(len(self._files) - 1)
+        self._drop_oldest(len(self._files) - 1)
+        self._old.delete_all()
 
     def compact(self, keep_from: int) -> int:
-        """Delete the oldest segments that hold no entry from `keep_from` on; returns how many.
+        """Forget the oldest segments that hold no entry from `keep_from` on; returns how many.
 
-        The segment being written stays. Writer thread. Raises StorageError.
+        The segment being written stays. `delete_old` deletes the files. Writer thread. Raises
+        StorageError.
         """
         self._check_alive()
         count = 0
@@ -335,11 +335,12 @@ class Wal:
                 count += 1
         if count:
             self.sync()  # what replaced entries of those segments must not be lost after them
-        return self._delete_oldest(count)
+        self._drop_oldest(count)
+        return count
 
-    def wants_next(self) -> bool:
-        """Should `prepare_next` be called? Any thread."""
-        return self._spares.wanted()
+    def wants_upkeep(self) -> bool:
+        """Should `prepare_next` and `delete_old` be called? Any thread."""
+        return self._old.are_there or self._spares.wanted()
 
     def prepare_next(self) -> None:
         """Make the next segment ahead of need: writes and syncs a whole segment of zeros.
@@ -348,6 +349,10 @@ class Wal:
         background thread. Raises StorageError (no harm done; the writer will try itself).
         """
         self._spares.prepare()
+
+    def delete_old(self) -> None:
+        """Delete the files that `compact` has left. One background thread. Raises StorageError."""
+        self._old.delete_all()
 
     def close(self) -> None:
         """Seal (unless the log is dead) and close. Writer thread, and nothing else may run.
@@ -385,7 +390,7 @@ class Wal:
         self._check_alive()
         hard = HardState(state.term, state.vote, state.commit)
         check(hard.term >= self._state.term, "terms never go back", hard, self._state)
-        first_index = self._check_records(records)
+        first_index = check_records(records, self._positions.last, self._state.commit)
         return _Plan(hard, first_index, records, *self._encode(hard, records))
 
     def _fits(self, plan: _Plan) -> bool:
@@ -405,21 +410,6 @@ class Wal:
                 self._positions.put_all(plan.first_index, self._files[-1].head.sequence, offsets)
             self._last_term = header(records[-1]).term
         self._end += len(plan.group)
-
-    def _check_records(self, records: Sequence[bytes]) -> int:
-        """Hold what replay will demand; returns the index the group begins with."""
-        last = self._positions.last
-        if not records:
-            return last + 1
-        first_index = index = header(records[0]).index
-        rule = "entries ascend by one, and committed ones stay"
-        check(min(last, self._state.commit) < index <= last + 1, rule, index, last, self._state)
-        for record in records:
-            found = header(record)
-            check(found.index == index, rule, found.index, index)
-            check(found.length == len(record), "a record is whole", found.length, len(record))
-            index += 1
-        return first_index
 
     def _write(self, group: bytes) -> None:
         """Put `group` behind what was written. Takes a failed write back before it raises."""
@@ -498,23 +488,15 @@ class Wal:
             name = names.segment_name(self._identity.nid, first_index, sequence)
         return names.joined(self._folder, name)
 
-    def _delete_oldest(self, count: int) -> int:
-        """Delete `count` segments, each durably before the next, so that never one in between
-        is missing. Raises StorageError.
-        """
-        for _ in range(count):
-            file = self._files[0]
-            try:
-                self._disk.unlink(file.path)
-            except OSError as error:
-                raise failed("delete", file.path, error) from error
-            with self._lock:
-                del self._files[0]
+    def _drop_oldest(self, count: int) -> None:
+        """Let go of the oldest `count` segments."""
+        with self._lock:
+            dropped, self._files = self._files[:count], self._files[count:]
+            for file in dropped:
                 self._positions.forget_below(self._positions.first_behind(file.head.sequence))
                 with contextlib.suppress(OSError):
                     self._disk.close(file.fd)
-            self._sync_folder()
-        return count
+        self._old.add(file.path for file in dropped)
 
     # Reading
 

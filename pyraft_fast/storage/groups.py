@@ -28,7 +28,7 @@ claims the bytes before it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pyraft_fast._entry import (
     HEADER_SIZE,
@@ -66,6 +66,17 @@ class HardState(NamedTuple):
     term: int
     vote: str
     commit: int
+
+
+class State(Protocol):
+    """What a group needs of a hard state; `vote` is "" where none was given."""
+
+    @property
+    def term(self) -> int: ...
+    @property
+    def vote(self) -> str: ...
+    @property
+    def commit(self) -> int: ...
 
 
 class Identity(NamedTuple):
@@ -172,6 +183,21 @@ def decode_head(data: bytes) -> tuple[Head, int]:
     except (ProtocolError, KeyError, TypeError, ValueError) as error:
         raise StorageError(f"its segment record cannot be understood ({error})") from error
     return head, padded(found.length)
+
+
+def check_records(records: Sequence[bytes], last: int, commit: int) -> int:
+    """Hold what replay will demand of a group behind `last`; returns the index it begins with."""
+    if not records:
+        return last + 1
+    first_index = index = header(records[0]).index
+    rule = "entries ascend by one, and committed ones stay"
+    check(min(last, commit) < index <= last + 1, rule, index, last, commit)
+    for record in records:
+        found = header(record)
+        check(found.index == index, rule, found.index, index)
+        check(found.length == len(record), "a record is whole", found.length, len(record))
+        index += 1
+    return first_index
 
 
 def encode_group(

@@ -15,9 +15,10 @@ import pytest
 from pyraft_fast._entry import KIND_COMMANDS, seal
 from pyraft_fast.consensus import diskwork
 from pyraft_fast.consensus.diskwork import ALWAYS, EVERYSEC, NEVER, After, Call, LogWriter, Write
-from pyraft_fast.consensus.wal import Piece, State, Wal
+from pyraft_fast.consensus.wal import Piece, Wal
 from pyraft_fast.core.work import HardState
 from pyraft_fast.errors import ConfigError, StorageError
+from pyraft_fast.storage.groups import State
 
 
 class FakeWal:
@@ -47,7 +48,7 @@ class FakeWal:
     def seal(self) -> None:
         self.calls.append(("seal",))
 
-    def wants_next(self) -> bool:
+    def wants_upkeep(self) -> bool:
         return False
 
 

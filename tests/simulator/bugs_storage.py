@@ -53,7 +53,7 @@ LOG: Final[list[Bug]] = [
     bug(
         "segments-deleted-at-once",
         "old segments are deleted newest first and without a sync in between",
-        (f"{_WAL}_delete_oldest", "self._sync_folder()", "pass"),
+        ("storage.oldfiles:OldFiles.delete_all", "self._sync_folder()", "pass"),
     ),
     bug(
         "torn-tail-accepted",

@@ -152,6 +152,10 @@ def test_compact_deletes_only_whole_segments_without_needed_entries():
     assert driver.wal.read(driver.wal.first - 1, 150, 1 << 20) == []
     assert driver.wal.read(120, 121, 1)[0].index == 120
     driver.compact(10_000)
+
+    driver.wal.delete_old()
+    assert len(names.segments(driver.disk.listdir(FOLDER), NID)) == 1
+    assert not driver.wal._old.are_there
     driver.close()
     found = driver.open()
     assert found.state == state
@@ -237,6 +241,7 @@ def test_readers_may_run_beside_the_writer_and_the_segment_maker():
         try:
             while not done.is_set():
                 driver.wal.prepare_next()
+                driver.wal.delete_old()
         except BaseException as error:
             problems.append(error)
 
@@ -259,9 +264,9 @@ def test_readers_may_run_beside_the_writer_and_the_segment_maker():
 def test_a_prepared_segment_is_used_and_leftovers_are_removed():
     disk = FakeDisk()
     driver = opened(disk)
-    assert driver.wal.wants_next()
+    assert driver.wal.wants_upkeep()
     driver.wal.prepare_next()
-    assert not driver.wal.wants_next()
+    assert not driver.wal.wants_upkeep()
     made = [name for name in disk.listdir(FOLDER) if name.endswith(".tmp")]
     assert len(made) == 1
     before = len(disk.calls)

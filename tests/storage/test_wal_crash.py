@@ -142,7 +142,7 @@ def test_a_full_disk_refuses_the_next_segment_and_recovers_when_there_is_room():
     assert not [name for name in disk.listdir(FOLDER) if name.endswith(".tmp")]
     with pytest.raises(StorageError):
         driver.wal.prepare_next()
-    assert driver.wal.wants_next()
+    assert driver.wal.wants_upkeep()
     disk.capacity = None
     fill(driver, 50)
     disk.reboot()
@@ -191,6 +191,7 @@ def scenario(driver: Driver, seed: int) -> None:
             driver.compact(random.randint(1, log.state.commit + 1))
         elif choice < 0.96:
             driver.wal.prepare_next()
+            driver.wal.delete_old()
         else:
             driver.close()
             driver.open()
