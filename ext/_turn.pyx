@@ -6,6 +6,8 @@
     Line        an origin that is a client's connection: bytes in, answers out
     OpenBatch, Intake   writes on their way into the log
     ReadGroup   reads that share a round
+    Rounds      a level of reads whose reads of a turn share one group
+    Desk, Traffic   what all connections share, and what is counted of them
     Place       which command of the log is being applied
     run, run_reads, apply, answer   the loops
 
@@ -166,6 +168,51 @@ cdef class ReadGroup:
     cdef public object error
 
 
+cdef class Rounds:
+    """Reads of a level that share a round: those of a turn are in the group `open`."""
+
+    cdef public ReadGroup open
+
+    cpdef ReadGroup join(self, Origin origin):
+        """The open group."""
+        cdef ReadGroup group = self.open
+        cdef list origins = group.origins
+        cdef Py_ssize_t count = PyList_GET_SIZE(origins)
+        if count == 0:
+            self._begin(group)
+            origins.append(origin)
+        elif PyList_GET_ITEM(origins, count - 1) != <PyObject*> origin:
+            origins.append(origin)
+        group.count += 1
+        return group
+
+
+cdef class Traffic:
+    """Totals since the node started, of which every command has its share."""
+
+    cdef public long long commands
+    cdef public long long bytes_in
+    cdef public long long bytes_out
+
+
+cdef class Desk:
+    """What the connections of a node share, as far as every command touches it."""
+
+    cdef public object host
+    cdef public object rows
+    cdef public object proposer
+    cdef public object gate
+    cdef public Traffic stats
+    cdef public object holder  # keeps answers back until they are known to be right
+    cdef public object closed  # why no command can be carried out any more
+    cdef public object before_auth
+    cdef public object now  # the clock of `Line.seen`
+    cdef public list postponed  # origins whose reads may run when the data is complete
+    cdef public dict starved  # connections that stopped reading because the proposer is full
+    cdef public bint loading
+    cdef public bint reading  # read handlers run
+
+
 cdef class Place:
     """Which command of an entry is being applied."""
 
@@ -184,7 +231,7 @@ cpdef object perform(row, subject, words):
         return row.failure(error)
 
 
-def run(desk, Line line not None, list commands not None):
+def run(Desk desk not None, Line line not None, list commands not None):
     """Dispatch commands of one connection in order; returns how many were taken."""
     cdef Intake intake = desk.proposer
     cdef dict known = desk.rows.known
@@ -193,7 +240,7 @@ def run(desk, Line line not None, list commands not None):
     cdef PyObject* found
     cdef list words
     cdef Row row
-    stats = desk.stats
+    cdef Traffic stats = desk.stats
     stats.commands += total
     if desk.loading or desk.closed is not None:
         return desk.run_while_closed(line, commands)
@@ -236,10 +283,14 @@ def run(desk, Line line not None, list commands not None):
     return total
 
 
-cdef ReadGroup join(desk, Origin origin, Row row, words, ReadGroup group):
+cdef ReadGroup join(Desk desk, Origin origin, Row row, words, ReadGroup group):
     """Let a read wait in its group, or run it; returns the group if more reads may join it."""
     if group is None:
-        group = origin.level.join(origin)
+        level = origin.level
+        if isinstance(level, Rounds):
+            group = (<Rounds> level).join(origin)
+        else:
+            group = level.join(origin)
     else:
         group.count += 1
     origin.reads.append((group, row, words))
@@ -251,7 +302,7 @@ cdef ReadGroup join(desk, Origin origin, Row row, words, ReadGroup group):
     return None
 
 
-def read(desk, Origin origin not None, Row row not None, words):
+def read(Desk desk not None, Origin origin not None, Row row not None, words):
     """Put a read where it belongs: into the open batch, into this turn's group, or done."""
     cdef Intake intake = desk.proposer
     if origin.batch_serial == intake.serial:
@@ -260,7 +311,7 @@ def read(desk, Origin origin not None, Row row not None, words):
         join(desk, origin, row, words, None)
 
 
-cpdef run_reads(desk, Origin origin):
+cpdef run_reads(Desk desk, Origin origin):
     """Execute the reads of an origin that are confirmed and next in order."""
     cdef ReadGroup group
     cdef Row row
@@ -310,6 +361,17 @@ cdef object carry_out(Place place, row, node, words):
         place.out_of_memory(row)
     except BaseException as error:  # SystemExit too
         return row.failure(error)
+
+
+def confirm(ReadGroup group not None, list dirty not None):
+    """Let the reads of a group run, each at its place: their origins become dirty."""
+    cdef Origin origin
+    group.confirmed = True
+    for origin in group.origins:
+        if origin.reads and not origin.dirty:
+            origin.dirty = True
+            dirty.append(origin)
+    group.origins.clear()
 
 
 def apply(Place place not None, node, list commands not None, dict known not None):

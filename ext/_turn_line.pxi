@@ -7,7 +7,7 @@
 cdef class Line(Origin):
     """The hot half of serving.connection.Connection."""
 
-    cdef public object desk
+    cdef public Desk desk
     cdef public object parser
     cdef public object transport
     cdef public int proto
@@ -25,7 +25,7 @@ cdef class Line(Origin):
     cdef public bint authenticated
     cdef public object seen  # when bytes came last
 
-    def __init__(self, desk):
+    def __init__(self, Desk desk not None):
         Origin.__init__(self)
         self.desk = desk
         self.level = desk.gate.default
@@ -45,8 +45,8 @@ cdef class Line(Origin):
 
     def buffer_updated(self, Py_ssize_t nbytes):
         """Of the event loop: so many bytes came."""
+        cdef Desk desk = self.desk
         self.parser.buffer_updated(nbytes)
-        desk = self.desk
         desk.stats.bytes_in += nbytes
         self.unanswered = self.unanswered + nbytes if self.waiting else nbytes
         self.seen = desk.now()
@@ -65,7 +65,7 @@ cdef class Line(Origin):
     cdef int dispatch(self) except -1:
         cdef Py_ssize_t room, done
         cdef list commands
-        desk = self.desk
+        cdef Desk desk = self.desk
         while True:
             commands = self.held
             if commands:
@@ -144,12 +144,12 @@ cdef class Line(Origin):
     cpdef flush(self):
         """Write what was answered; close when that was asked for, or when too much is unread."""
         cdef bytearray out = self.out
+        cdef Desk desk = self.desk
         transport = self.transport
         if transport is None:
             return
         if PyByteArray_GET_SIZE(out):
             self.out = bytearray()
-            desk = self.desk
             desk.stats.bytes_out += PyByteArray_GET_SIZE(out)
             holder = desk.holder
             if holder is not None and holder.hold(self, out, PyByteArray_GET_SIZE(out)):

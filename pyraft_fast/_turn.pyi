@@ -66,7 +66,7 @@ class Line(Origin):
     writing_paused: bool
     authenticated: bool
     seen: float
-    def __init__(self, desk: Any) -> None: ...
+    def __init__(self, desk: Desk) -> None: ...
     def get_buffer(self, sizehint: int) -> memoryview: ...
     def buffer_updated(self, nbytes: int) -> None: ...
     def pump(self) -> None: ...
@@ -101,13 +101,41 @@ class ReadGroup:
     error: RaftException | None
 
 @disjoint_base
+class Rounds:
+    open: Any
+    def join(self, origin: Origin) -> Any: ...
+
+@disjoint_base
+class Traffic:
+    commands: int
+    bytes_in: int
+    bytes_out: int
+
+@disjoint_base
+class Desk:
+    host: Any
+    rows: Any
+    proposer: Any
+    gate: Any
+    stats: Any
+    holder: Any
+    closed: RaftException | None
+    before_auth: Any
+    now: Callable[[], float]
+    postponed: list[Origin]
+    starved: dict[Any, None]
+    loading: bool
+    reading: bool
+
+@disjoint_base
 class Place:
     position: int
 
 def perform(row: Any, subject: object, words: Any) -> Any: ...
-def run(desk: Any, line: Line, commands: list[list[str]]) -> int: ...
-def read(desk: Any, origin: Origin, row: Row, words: list[Any]) -> None: ...
-def run_reads(desk: Any, origin: Origin) -> None: ...
+def run(desk: Desk, line: Line, commands: list[list[str]]) -> int: ...
+def read(desk: Desk, origin: Origin, row: Row, words: list[Any]) -> None: ...
+def run_reads(desk: Desk, origin: Origin) -> None: ...
+def confirm(group: ReadGroup, dirty: list[Origin]) -> None: ...
 def apply(place: Place, node: object, commands: list[Any], known: dict[str, Any]) -> None: ...
 def answer(
     place: Place,

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pyraft_fast"
 GROUND = {"errors", "limits", "version", "address", "read_level"}
-CODECS = {"_digest", "_entry", "_pen", "_quorum", "_resp", "_ring", "_turn"}
+CODECS = {"_digest", "_entry", "_hub", "_pen", "_quorum", "_resp", "_ring", "_turn"}
 
 # room -> rooms and modules of ours that it may import, itself aside
 LAW: dict[str, set[str]] = {

@@ -206,6 +206,42 @@ def test_a_refused_group_answers_with_its_error(turn: Any) -> None:
     assert not world.desk.reading
 
 
+def test_reads_of_a_turn_are_in_one_group_with_each_origin_once_in_a_row(turn: Any) -> None:
+    class Rounds(turn.Rounds):
+        def __init__(self, group: Any) -> None:
+            self.open = group
+            self.begun: list[Any] = []
+
+        def _begin(self, group: Any) -> None:
+            self.begun.append(group)
+
+    world = World(turn)
+    one, two, _ = world.slots
+    group = world.new_group()
+    rounds = Rounds(group)
+    for origin in (one, one, two, one):
+        assert rounds.join(origin) is group
+    assert (rounds.begun, group.origins, group.count) == ([group], [one, two, one], 4)
+    rounds.open = other = world.new_group()
+    one.level = rounds
+    assert turn.run(world.desk, one, [["get", "ok"], ["get", "ok"]]) == 2
+    assert (rounds.begun, other.origins, other.count) == ([group, other], [one], 2)
+
+
+def test_who_still_reads_becomes_dirty_once_when_a_group_is_confirmed(turn: Any) -> None:
+    world = World(turn)
+    one, two, three = world.slots
+    for line in (one, three):
+        turn.run(world.desk, line, [["get", "ok"]])
+    group = world.group
+    group.origins[:] = [one, two, one, three]  # two was answered in another way
+    three.dirty = True
+    dirty: list[Any] = []
+    turn.confirm(group, dirty)
+    assert (dirty, group.origins, group.confirmed) == ([one], [], True)
+    assert (one.dirty, two.dirty) == (True, False)
+
+
 # What is missing
 
 

@@ -352,10 +352,7 @@ class World:
                 group.error = ClusterDown("no majority")
             else:
                 self.levels[2].fresh = FRESH_JOINS
-            group.confirmed = True
-            self.dirty += [line for line in group.origins if line.reads and not line.dirty]
-            for origin in self.dirty:
-                origin.dirty = True
+            self.turn.confirm(group, self.dirty)
 
     def settle(self) -> None:
         dirty, self.dirty[:] = list(self.dirty), []

@@ -70,7 +70,7 @@ class Connection(Line, asyncio.BufferedProtocol):
         Reading is paused while commands are held back, so none is left when this comes.
         """
         self.close()
-        return self.waiting > 0
+        return self.waiting > 0 or self.owed > 0
 
     def pause_writing(self) -> None:
         self.writing_paused = True

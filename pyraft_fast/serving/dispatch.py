@@ -37,12 +37,10 @@ NO_ANSWER: Final = object()
 ARGUMENTS_SHOWN: Final = 128  # characters of an unknown command's words in the error
 
 
-class Stats:
+class Stats(_turn.Traffic):
     """Totals since the node started."""
 
-    __slots__ = (
-        "_seen", "bytes_in", "bytes_out", "commands", "connections", "per_second", "rejected",
-    )  # fmt: skip
+    __slots__ = ("_seen", "connections", "per_second", "rejected")
 
     def __init__(self) -> None:
         self.reset()
@@ -123,8 +121,14 @@ class Call(Origin):
         self.finish(error)
 
 
-class Desk:
+class Desk(_turn.Desk):
     """What all connections of a node share. Loop thread only."""
+
+    __slots__ = (
+        "_ids", "alone", "call_soon", "clients", "dirty", "flush_soon", "password",
+    )  # fmt: skip
+
+    stats: Stats
 
     def __init__(
         self,

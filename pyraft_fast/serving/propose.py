@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 SWEEP_SECONDS: Final = 0.05  # how often overdue commands are looked for while any waits
 ANSWER_SECONDS: Final = ANSWER_SECONDS_MAX - 4 * SWEEP_SECONDS
 GATHER_SECONDS: Final = 0.05  # an unsendable batch gathers this long before it is closed
+STILL_TURNS_MAX: Final = 2  # without another command, for a batch that could be sent
 UNSENT_BATCHES_MAX: Final = PENDING_BATCHES_MAX
 
 
@@ -71,6 +72,7 @@ class Proposer(Intake):
         self._next_number = 1
         self._turn_scheduled = False
         self._seen = 0  # commands in the open batch when it was last left open
+        self._still = 0  # turns since then that brought it none
         self._resent_after = -1  # last applied number when everything was re-sent for a gap
 
     # Adding commands
@@ -116,13 +118,15 @@ class Proposer(Intake):
     def _may_grow(self) -> bool:
         """Leave the batch open for a turn: the one before it still lies in the pipe.
 
-        Only while every turn brings more, so nothing waits for a timer or an answer: a batch that
-        goes out later than it could is taken no later, and saves the work of one batch on all
-        nodes.
+        Only while turns bring more, so nothing waits for a timer or an answer: a batch that goes
+        out later than it could is taken no later, and saves the work of one batch on all nodes.
+        Turns are short where clients are read fast, so a few of them may bring nothing.
         """
         count = len(self.open.ops)
-        grew, self._seen = count > self._seen, count
-        return grew and self._room() and self._sink.is_behind()
+        self._still = 0 if count > self._seen else self._still + 1
+        self._seen = count
+        may_wait = count > 0 and self._still <= STILL_TURNS_MAX
+        return may_wait and self._room() and self._sink.is_behind()
 
     def _room(self) -> bool:
         return (
@@ -143,7 +147,7 @@ class Proposer(Intake):
         """Put a new batch in the place of the open one; returns the old one."""
         batch, self.open = self.open, new_batch(0.0)
         self.serial += 1
-        self._seen = 0
+        self._seen = self._still = 0
         return batch
 
     def _send_unsent(self) -> None:

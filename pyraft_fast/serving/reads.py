@@ -79,27 +79,17 @@ class Level(Protocol):
         """The group that a read of `origin` at this moment belongs to."""
 
 
-class Rounds:
+class Rounds(_turn.Rounds):
     """Linearizable and lease reads: those of a turn share a round."""
 
-    __slots__ = ("_begin", "open", "wanted")
+    __slots__ = ("_begin", "wanted")
+
+    open: ReadGroup
 
     def __init__(self, name: str, begin: Callable[[ReadGroup], None]) -> None:
         self.wanted = ReadLevel(name)
         self._begin = begin
         self.open = ReadGroup(name)
-
-    def join(self, origin: Origin) -> ReadGroup:
-        """The open group."""
-        group = self.open
-        origins = group.origins
-        if not origins:
-            self._begin(group)
-            origins.append(origin)
-        elif origins[-1] is not origin:
-            origins.append(origin)
-        group.count += 1
-        return group
 
     def take(self) -> ReadGroup:
         """Put a new group in the place of the open one; returns the old one."""
@@ -140,7 +130,8 @@ class MaxAge:
         if gate.steady_ns() - gate.fresh_ns <= self._age_ns:
             gate.reads[MAX_AGE] += 1
             return self._group
-        return gate.linearizable.join(origin)
+        group: ReadGroup = gate.linearizable.join(origin)
+        return group
 
 
 class ReadGate:
@@ -264,15 +255,7 @@ class ReadGate:
         self.clock_ms = max(self.clock_ms, group.clock_ms)
         self.fresh_ns = max(self.fresh_ns, group.asked_ns)
         self.reads[group.level] += group.count
-        self._confirm(group)
-
-    def _confirm(self, group: ReadGroup) -> None:
-        group.confirmed = True
-        for origin in group.origins:
-            if origin.reads and not origin.dirty:
-                origin.dirty = True
-                self._dirty.append(origin)
-        group.origins.clear()
+        _turn.confirm(group, self._dirty)
 
     def sweep(self, now: float) -> None:
         """Answer reads that have waited too long; reads never happen later, so it is certain."""
@@ -297,7 +280,7 @@ class ReadGate:
     def _refuse(self, group: ReadGroup, error: RaftException) -> None:
         """Let the reads of a group be answered with `error`, each when its turn comes."""
         group.error = error
-        self._confirm(group)
+        _turn.confirm(group, self._dirty)
 
     def refuse_all(self, error: RaftException) -> None:
         """The node stops: nobody will be confirmed any more."""

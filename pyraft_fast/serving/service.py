@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
-from pyraft_fast import common
 from pyraft_fast._turn import Origin
 from pyraft_fast.common import Future
 from pyraft_fast.errors import ClusterDown, RaftException, TryAgain, Uncertain
 from pyraft_fast.limits import MIB
+from pyraft_fast.serving.accepting import ClientPort
 from pyraft_fast.serving.apply import Applier, NodeFailure
 from pyraft_fast.serving.callbacks import Callbacks
 from pyraft_fast.serving.connection import Connection
@@ -44,9 +44,6 @@ logger = logging.getLogger(__name__)
 SLICE_SECONDS: Final = 0.01  # of applying, before sockets are looked at again
 TAKE_BYTES: Final = MIB // 4
 STATUS_SECONDS: Final = 1.0
-LOG_MAX_DEFAULT: Final = common.CONF_LOG_MAX
-LOG_BYTES_MIN: Final = 64 * MIB  # of log between two snapshots, or as much as the last one has
-LOG_BYTES_MAX: Final = 1024 * MIB
 
 Spawn = Callable[[asyncio.AbstractEventLoop, Events], Consensus]
 
@@ -104,7 +101,7 @@ class Service:
         self.stopped = Future(("stop",))
         self._fatal: tuple[int, str] | None = None
         self._stopping = False
-        self._server: asyncio.AbstractServer | None = None
+        self._port: ClientPort | None = None
         self._listener: socket.socket | None = None
         self._taken: deque[Any] = deque()
         self._loading: Iterator[None] | None = None
@@ -152,22 +149,16 @@ class Service:
         if self.started.done() or self._listener is None:
             return
         self.callbacks.tell("on_start")
-        task = self.loop.create_task(self._open_port(self._listener))
-        task.add_done_callback(self._port_open)
+        self._open_port(self._listener)
         self.refresh_status()
 
-    async def _open_port(self, listener: socket.socket) -> asyncio.AbstractServer:
-        return await self.loop.create_server(
-            lambda: Connection(self.desk), sock=listener, backlog=511
-        )
-
-    def _port_open(self, task: asyncio.Task[asyncio.AbstractServer]) -> None:
-        error = task.exception()
-        if error is not None:
-            self.fail(f"the client port cannot be served: {error}", 1)
-            return
-        self._server = task.result()
-        self.started.set(True)
+    def _open_port(self, listener: socket.socket) -> None:
+        try:
+            self._port = ClientPort(self.loop, listener, lambda: Connection(self.desk))
+        except OSError as error:
+            self.fail(f"the client port cannot be served: {error.strerror}", 1)
+        else:
+            self.started.set(True)
 
     # What consensus says
 
@@ -269,7 +260,8 @@ class Service:
         if self._said.role != self.role.role:
             self._show_role()
         self.settle()
-        if self.writer.may_start and self._is_snapshot_due():
+        applier = self.applier
+        if self.writer.is_due(applier.commands, applier.log_bytes, self.settings.log_max):
             self._write_snapshot()
 
     def _drain_some(self, consensus: Consensus) -> bool:
@@ -335,16 +327,6 @@ class Service:
         self.settle()
 
     # Snapshots
-
-    def _is_snapshot_due(self) -> bool:
-        """By commands; where nobody chose a number, the log must also be worth a snapshot."""
-        commands_max = self.settings.log_max or common.CONF_LOG_MAX
-        if self.applier.commands < commands_max:
-            return False
-        if commands_max != LOG_MAX_DEFAULT:
-            return True
-        wanted = min(max(LOG_BYTES_MIN, self.writer.last_bytes), LOG_BYTES_MAX)
-        return self.applier.log_bytes >= wanted
 
     def _load(self, path: str, then: Callable[[], None]) -> None:
         """Load a snapshot in slices; `then` is called when it is in."""
@@ -465,8 +447,8 @@ class Service:
         if self._stopping:
             return
         self._stopping = True
-        if self._server is not None:
-            self._server.close()
+        if self._port is not None:
+            self._port.stop_accepting()
         self.restarts.cancel()
         if self.proposer.pending_batches == 0:
             self._refuse_rest()  # else behind the answers that are still due
@@ -510,6 +492,8 @@ class Service:
             client.flush()
             if client.transport is not None:
                 client.transport.close()
+        if self._port is not None:
+            self._port.close()
         if not self.started.done():
             self.started.set(RaftException("the node was stopped while it started"))
         self.stopped.set(True)

@@ -23,8 +23,10 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NoReturn
 
+from pyraft_fast import common
 from pyraft_fast.common import Future
 from pyraft_fast.errors import RaftException, StorageError
+from pyraft_fast.limits import MIB
 from pyraft_fast.storage.snapshot import Meta, snapshot_path, write_snapshot
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,10 @@ RETRY_SECONDS: Final = 60.0  # before the next automatic attempt after a failure
 REAP_SECONDS: Final = 0.01
 ITEMS_PER_LOOK: Final = 1024  # between looks whether the parent still lives
 DONE: Final = b"ok"
+
+LOG_MAX_DEFAULT: Final = common.CONF_LOG_MAX
+LOG_BYTES_MIN: Final = 64 * MIB  # of log between two snapshots, or as much as the last one has
+LOG_BYTES_MAX: Final = 1024 * MIB
 
 Taken = Callable[[str, int, int], None]
 
@@ -98,6 +104,18 @@ class SnapshotWriter:
         self._pid, self._pipe, self._meta, self._path = pid, reader, meta, path
         self._result = b""
         self._loop.add_reader(reader, self._readable)
+
+    def is_due(self, commands: int, log_bytes: int, commands_max: int | None) -> bool:
+        """Whether the log behind the newest snapshot asks for another one, which may begin now.
+
+        By commands; where nobody chose `commands_max`, the log must also be worth a snapshot.
+        """
+        wanted = commands_max or common.CONF_LOG_MAX
+        if commands < wanted or not self.may_start:
+            return False
+        if wanted != LOG_MAX_DEFAULT:
+            return True
+        return log_bytes >= min(max(LOG_BYTES_MIN, self.last_bytes), LOG_BYTES_MAX)
 
     def measure(self, path: str) -> None:
         """Take the file at `path` for the newest snapshot."""

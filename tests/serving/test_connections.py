@@ -7,6 +7,7 @@ import gc
 import socket
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,29 @@ def test_a_client_that_closes_its_side_still_gets_its_answers(tmp_path: Path) ->
         client.socket.shutdown(socket.SHUT_WR)
         assert [client.reply() for _ in range(3000)] == list(range(1, 3001))
         assert client.reply() == "3000"
+        assert client.ended()
+
+
+def test_a_client_that_closes_its_side_gets_answers_that_were_on_hold(tmp_path: Path) -> None:
+    class Holder:
+        def __init__(self) -> None:
+            self.held: list[Any] = []
+
+        def hold(self, receiver: Any, answer: Any, nbytes: int) -> bool:
+            self.held.append((receiver, answer))
+            return True
+
+    with running(tmp_path) as node, node.client() as client:
+        desk, holder = node.engine._service.desk, Holder()
+        node.in_loop(lambda: setattr(desk, "holder", holder))
+        client.send("PING")
+        client.socket.shutdown(socket.SHUT_WR)
+        while not (holder.held and holder.held[0][0].closing):
+            node.in_loop(lambda: None)
+        ((receiver, answer),) = holder.held
+        node.in_loop(lambda: setattr(desk, "holder", None))
+        node.in_loop(lambda: receiver.release(answer))
+        assert client.reply() == "PONG"
         assert client.ended()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from pyraft_fast import _entry, common
 from pyraft_fast.errors import StartError, StorageError
-from pyraft_fast.serving import service, startup
+from pyraft_fast.serving import snapshot, startup
 from pyraft_fast.serving.treaty import RoleFact
 from pyraft_fast.storage.snapshot import read_items, read_meta
 from tests.serving.fake import FakeLog, FakeNode, running
@@ -145,8 +145,8 @@ def test_by_default_a_snapshot_also_waits_for_a_log_that_is_worth_it(
 ) -> None:
     log = FakeLog()
     monkeypatch.setattr(common, "CONF_LOG_MAX", 50)
-    monkeypatch.setattr(service, "LOG_MAX_DEFAULT", 50)
-    monkeypatch.setattr(service, "LOG_BYTES_MIN", 100_000)
+    monkeypatch.setattr(snapshot, "LOG_MAX_DEFAULT", 50)
+    monkeypatch.setattr(snapshot, "LOG_BYTES_MIN", 100_000)
     with running(tmp_path, log) as node, node.client() as client:
         client.ask(*["INCR n"] * 60)
         writer = node.engine._service.writer

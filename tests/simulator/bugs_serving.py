@@ -116,11 +116,12 @@ READS: Final[list[Bug]] = [
         "read-joins-older-round",
         "a read that arrives now is answered by a round that was asked before",
         (
-            "serving.reads:Rounds.join",
-            "group = self.open\n",
-            "gate = self._begin.__self__\n"
-            "    asked = [g for g in gate._asked.values() if g.level == self.wanted.name]\n"
-            "    group = asked[-1] if asked else self.open\n",
+            f"{_GATE}came_back",
+            "group.clock_ms = clock_ms\n",
+            "group.clock_ms = clock_ms\n"
+            "    for late, other in list(self._asked.items()):\n"
+            "        if late > context and other.level == group.level:\n"
+            "            self.came_back(late, index, clock_ms, applied)\n",
         ),
         seeds=600,
     ),

@@ -267,6 +267,19 @@ class SimSnapshotWriter(SnapshotWriter):
         super().stop()
 
 
+class SimClientPort:
+    """No socket: clients of a simulation hand their commands to the service."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def stop_accepting(self) -> None:
+        """Nobody comes."""
+
+    def close(self) -> None:
+        """Nobody came."""
+
+
 def wake(bell: int) -> None:
     """Ring a doorbell."""
     ACTIVE[-1].bells[bell].ring_bell(bell)
@@ -321,6 +334,7 @@ def replacements(simulation: Simulation) -> Iterator[tuple[object, str, Any]]:
     yield recovery, "Wal", checks.CheckedWal
     yield service, "Applier", checks.CheckedApplier
     yield service, "SnapshotWriter", SimSnapshotWriter
+    yield service, "ClientPort", SimClientPort
     yield parent, "os", SimOs()
     yield __main__, "os", SimOs()
     yield child, "start_child", start_child

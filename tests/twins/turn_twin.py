@@ -102,6 +102,19 @@ class ReadGroup:
     confirmed = False
 
 
+class Rounds:
+    open: Any = None
+
+    def join(self, origin: Any) -> Any:
+        group = self.open
+        if not group.origins:
+            self._begin(group)  # type: ignore[attr-defined]
+        if origin not in group.origins[-1:]:
+            group.origins.append(origin)
+        group.count += 1
+        return group
+
+
 class Place:
     position = 0
 
@@ -181,6 +194,15 @@ def run_reads(desk: Any, origin: Any) -> None:
                     break
     finally:
         desk.reading = False
+
+
+def confirm(group: Any, dirty: list[Any]) -> None:
+    group.confirmed = True
+    for origin in group.origins:
+        if origin.reads and not origin.dirty:
+            origin.dirty = True
+            dirty.append(origin)
+    group.origins.clear()
 
 
 def carry_out(place: Any, command: Any, node: Any, known: dict[str, Any]) -> Any:
