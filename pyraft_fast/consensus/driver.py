@@ -2,7 +2,7 @@
 
 All events of a loop turn (frames, ticks, finished disk groups, proposals) go into the core first;
 then `take()` yields everything to do, once. Messages that need no disk leave at once, writes go to
-the disk thread with the messages that must wait for them, committed entries go into the ring.
+the log writer with the messages that must wait for them, committed entries go into the ring.
 Nothing here waits: not for the disk, not for a peer, not for the serving side.
 """
 
@@ -94,7 +94,7 @@ def steady_ms() -> int:
 
 
 class Driver:
-    """A running member: core, disk thread, links and ring held together."""
+    """A running member: core, log writer, links and ring held together."""
 
     def __init__(self, host: PeerHost, serving: Serving, parts: Parts) -> None:
         self._host = host
