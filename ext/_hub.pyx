@@ -319,7 +319,10 @@ cdef class Transport:
                 sent = 0
             self.backlog = bytearray()
         unsent = PyByteArray_GET_SIZE(self.backlog)
-        PyByteArray_Resize(self.backlog, unsent + size - sent)
+        try:
+            PyByteArray_Resize(self.backlog, unsent + size - sent)
+        except MemoryError as error:  # what follows would be taken for what is missing
+            return self.lose(error)
         memcpy(PyByteArray_AS_STRING(self.backlog) + unsent, data + sent, size - sent)
         self.watch()
         if not self.paused and self.get_write_buffer_size() > self.high:

@@ -33,7 +33,8 @@ __all__ = [
     "intcast",
 ]
 
-CONF_LOG_MAX: int = 100_000  # commands applied between two automatic snapshots
+LOG_MAX_DEFAULT: Final = 100_000
+CONF_LOG_MAX: int = LOG_MAX_DEFAULT  # commands applied between two automatic snapshots
 CONF_LOG_FILE_MAX: int = 10_000  # kept for its name; log files are bounded in bytes
 CONF_VOTING_TIME: float = 1.0  # kept for its name; see --election-ms
 CONF_PING_TIMEOUT: float = 5  # kept for its name; see --election-ms

@@ -145,6 +145,7 @@ class LogWriter:
         self._is_writing = False  # the pen, not the helper
         self._is_synced = False  # the piece under the pen
         self._is_stopped = self._is_finished = False
+        self._is_lost = False  # something could not be carried out
         self._vote: tuple[int, str] | None = None
         self._dirty_since: float | None = None  # when the oldest unsynced group was written
         self._is_sealed = True
@@ -246,7 +247,7 @@ class LogWriter:
     def _help(self, group: Group, call: Callable[[], None]) -> None:
         """Let the helper run `call`; the group is reported when it has."""
         self._group = group
-        self._helper.run(call)
+        self._helper.run(partial(self._carry_out, call))
 
     # What the two threads report
 
@@ -267,12 +268,12 @@ class LogWriter:
 
     def _take(self) -> bool:
         """What became of the piece under the pen; False when the log is lost."""
-        self._is_writing = False
         try:
             took_us = self._pen.take()
         except OSError as error:
             self._fail(self._wal.lost(error))
             return False
+        self._is_writing = False
         self._wal.landed(self._is_synced)
         self._count_group()
         if self._is_synced:
@@ -300,7 +301,7 @@ class LogWriter:
 
     def _fail(self, error: BaseException) -> None:
         """Nothing is carried out or reported any more."""
-        self._is_stopped = True
+        self._is_stopped = self._is_lost = True
         self._on_error(error)
 
     def _count_group(self) -> None:
@@ -316,6 +317,14 @@ class LogWriter:
         self._fsync_us_max = max(self._fsync_us_max, took_us)
 
     # On the helper thread
+
+    def _carry_out(self, call: Callable[[], None]) -> None:
+        """Remember a failure before the loop hears of it: nothing may be written behind it."""
+        try:
+            call()
+        except BaseException:
+            self._is_lost = True
+            raise
 
     def _call(self, call: Callable[[], object]) -> None:
         """Run a caller's `call`, with everything before it durable."""
@@ -342,7 +351,7 @@ class LogWriter:
 
     def _finish(self, seconds_max: float) -> None:
         """Carry out everything that is left; the loop waits for it."""
-        if not self._pen.wait(seconds_max) or (self._is_writing and not self._take()):
+        if not self._pen.wait(seconds_max) or self._is_lost or not self._take_last():
             return
         while self._jobs:
             job = self._jobs.popleft()
@@ -353,6 +362,18 @@ class LogWriter:
                 self._append(job.state, job.records, synced)
         self._sync()
         self._is_finished = True
+
+    def _take_last(self) -> bool:
+        """What became of the piece under the pen, if any, when nobody is told any more."""
+        if self._is_writing:
+            self._is_writing = False
+            try:
+                self._pen.take()
+            except OSError as error:
+                self._wal.lost(error)
+                return False
+            self._wal.landed(self._is_synced)
+        return True
 
     # Idle times
 

@@ -98,7 +98,9 @@ class Node:
         self._rng = rng
         self._identity = Identity(0, settings.nid, settings.addr, 0)
         loop = asyncio.get_running_loop()
-        self._publisher = Publisher(ring, wake_serving, partial(loop.call_later, LAZY_SECONDS))
+        # Where commits are told at once, answers wait for what followers have applied.
+        later = None if settings.commit_at_once else partial(loop.call_later, LAZY_SECONDS)
+        self._publisher = Publisher(ring, wake_serving, later)
         self._applied: int | None = None
         self._driver: Driver | None = None
         self._joiner: Joiner | None = None

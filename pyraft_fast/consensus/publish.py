@@ -73,14 +73,14 @@ class SnapshotPlace:
 class Publisher:
     """Delivers to the serving side what is committed.
 
-    `later` calls what it is given in LAZY_SECONDS.
+    `later` calls what it is given in LAZY_SECONDS; without it everything is urgent.
     """
 
     def __init__(
         self,
         ring: RingWriter,
         wake: Callable[[], None],
-        later: Callable[[Callable[[], None]], object],
+        later: Callable[[Callable[[], None]], object] | None,
     ) -> None:
         self._ring = ring
         self._wake = wake
@@ -91,6 +91,7 @@ class Publisher:
         self._answers: deque[bytes] = deque()  # of reads
         self._lazy_bytes = 0  # published and not told
         self._is_urgent = False  # somebody waits for something published
+        self._awaited = 0  # index that reads have been given
         self._is_late = False  # a wake-up is on its way
 
     @property
@@ -111,6 +112,7 @@ class Publisher:
 
     def add_read(self, context: int, index: int, clock_ms: int) -> None:
         """A read may be answered once entries up to `index` are applied."""
+        self._awaited = max(self._awaited, index)
         self._answers.append(
             _entry.seal(_entry.KIND_READ, index, 0, clock_ms, 0, 0, context, 0, b"")
         )
@@ -127,7 +129,7 @@ class Publisher:
             self._publish(commit, source)
         if self._is_urgent or self._lazy_bytes > LAZY_BYTES_MAX or self._blocked is not None:
             self._tell()
-        elif self._lazy_bytes and not self._is_late:
+        elif self._lazy_bytes and not self._is_late and self._later is not None:
             self._is_late = True
             self._later(self._tell_late)
 
@@ -170,11 +172,19 @@ class Publisher:
         self._blocked = None if took else record
         if not self._is_urgent:
             head = _entry.header(record)
-            if head.kind == _entry.KIND_COMMANDS and head.origin != self._origin:
-                self._lazy_bytes += head.length
-            else:
+            if self._is_waited_for(head):
                 self._is_urgent = True
+            else:
+                self._lazy_bytes += head.length
         return took
+
+    def _is_waited_for(self, head: _entry.Header) -> bool:
+        return (
+            self._later is None
+            or head.kind != _entry.KIND_COMMANDS
+            or head.origin == self._origin
+            or head.index <= self._awaited
+        )
 
 
 def _seal_snapshot(place: SnapshotPlace) -> bytes:

@@ -60,13 +60,13 @@ class ClientPort:
             try:
                 sock, _ = self._listener.accept()
             except BlockingIOError:
+                self._is_full = False
                 return
             except OSError as error:
                 if error.errno in PASSING:
                     continue
                 self._wait(error)
                 return
-            self._is_full = False
             self._let_in(sock)
 
     def _let_in(self, sock: socket.socket) -> None:

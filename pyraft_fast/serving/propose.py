@@ -31,6 +31,7 @@ SWEEP_SECONDS: Final = 0.05  # how often overdue commands are looked for while a
 ANSWER_SECONDS: Final = ANSWER_SECONDS_MAX - 4 * SWEEP_SECONDS
 GATHER_SECONDS: Final = 0.05  # an unsendable batch gathers this long before it is closed
 STILL_TURNS_MAX: Final = 2  # without another command, for a batch that could be sent
+GROW_SECONDS_MAX: Final = 0.002  # that a batch may grow behind one that is not taken
 UNSENT_BATCHES_MAX: Final = PENDING_BATCHES_MAX
 
 
@@ -126,7 +127,8 @@ class Proposer(Intake):
         self._still = 0 if count > self._seen else self._still + 1
         self._seen = count
         may_wait = count > 0 and self._still <= STILL_TURNS_MAX
-        return may_wait and self._room() and self._sink.is_behind()
+        is_young = self._loop.time() - self.open.born < GROW_SECONDS_MAX
+        return may_wait and is_young and self._room() and self._sink.is_behind()
 
     def _room(self) -> bool:
         return (

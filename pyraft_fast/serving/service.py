@@ -94,6 +94,7 @@ class Service:
         self.cluster = 0
         self.snapshot_index = 0
         self.snapshot_seconds = 0
+        self._in_snapshot = (0, 0)  # commands and log bytes of the one being written
         self.status: dict[str, Any] = {}
         self.born = time.monotonic()
         self.started_ms = time.time_ns() // 1_000_000
@@ -261,7 +262,8 @@ class Service:
             self._show_role()
         self.settle()
         applier = self.applier
-        if self.writer.is_due(applier.commands, applier.log_bytes, self.settings.log_max):
+        entries = applier.index - self.snapshot_index
+        if self.writer.is_due(applier.commands, applier.log_bytes, entries, self.settings.log_max):
             self._write_snapshot()
 
     def _drain_some(self, consensus: Consensus) -> bool:
@@ -356,7 +358,7 @@ class Service:
         then()
 
     def _write_snapshot(self) -> None:
-        self.applier.commands = self.applier.log_bytes = 0
+        self._in_snapshot = self.applier.commands, self.applier.log_bytes
         self.writer.start(self.applier.meta(self.cluster), self.host.store.dump_items)
 
     def checkpoint(self, future: Future, copy_to: str | None) -> None:
@@ -374,6 +376,9 @@ class Service:
             self._write_snapshot()
 
     def _snapshot_taken(self, path: str, index: int, term: int) -> None:
+        commands, log_bytes = self._in_snapshot
+        self.applier.commands = max(0, self.applier.commands - commands)
+        self.applier.log_bytes = max(0, self.applier.log_bytes - log_bytes)
         self.snapshot_index = max(self.snapshot_index, index)
         self.snapshot_seconds = int(time.time())
         logger.debug("snapshot of entry %d written to %s", index, path)

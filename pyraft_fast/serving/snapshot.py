@@ -26,7 +26,7 @@ from typing import Any, Final, NoReturn
 from pyraft_fast import common
 from pyraft_fast.common import Future
 from pyraft_fast.errors import RaftException, StorageError
-from pyraft_fast.limits import MIB
+from pyraft_fast.limits import LOG_POSITIONS_MAX, MIB
 from pyraft_fast.storage.snapshot import Meta, snapshot_path, write_snapshot
 
 logger = logging.getLogger(__name__)
@@ -37,9 +37,11 @@ REAP_SECONDS: Final = 0.01
 ITEMS_PER_LOOK: Final = 1024  # between looks whether the parent still lives
 DONE: Final = b"ok"
 
-LOG_MAX_DEFAULT: Final = common.CONF_LOG_MAX
 LOG_BYTES_MIN: Final = 64 * MIB  # of log between two snapshots, or as much as the last one has
 LOG_BYTES_MAX: Final = 1024 * MIB
+ENTRIES_MAX: Final = (
+    LOG_POSITIONS_MAX // 4
+)  # the log forgets where its oldest entries lie past that
 
 Taken = Callable[[str, int, int], None]
 
@@ -105,17 +107,20 @@ class SnapshotWriter:
         self._result = b""
         self._loop.add_reader(reader, self._readable)
 
-    def is_due(self, commands: int, log_bytes: int, commands_max: int | None) -> bool:
+    def is_due(self, commands: int, log_bytes: int, entries: int, commands_max: int | None) -> bool:
         """Whether the log behind the newest snapshot asks for another one, which may begin now.
 
-        By commands; where nobody chose `commands_max`, the log must also be worth a snapshot.
+        By commands; where nobody chose `commands_max`, the log must also be worth a snapshot. By
+        entries in any case, since the log must reach back to the newest snapshot.
         """
-        wanted = commands_max or common.CONF_LOG_MAX
-        if commands < wanted or not self.may_start:
+        if not self.may_start:
             return False
-        if wanted != LOG_MAX_DEFAULT:
+        if entries >= ENTRIES_MAX:
             return True
-        return log_bytes >= min(max(LOG_BYTES_MIN, self.last_bytes), LOG_BYTES_MAX)
+        if commands_max or common.CONF_LOG_MAX != common.LOG_MAX_DEFAULT:
+            return commands >= (commands_max or common.CONF_LOG_MAX)
+        log_bytes_max = min(max(LOG_BYTES_MIN, self.last_bytes), LOG_BYTES_MAX)
+        return commands >= common.LOG_MAX_DEFAULT and log_bytes >= log_bytes_max
 
     def measure(self, path: str) -> None:
         """Take the file at `path` for the newest snapshot."""

@@ -282,6 +282,39 @@ def test_a_write_that_fails_ends_the_log(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_nothing_is_written_behind_a_group_that_was_lost(tmp_path: Path, is_heard: bool) -> None:
+    """Else the log could hold the end of a replaced tail without its beginning."""
+
+    async def main() -> None:
+        wal = opened(tmp_path, 8192)
+        heard: list[object] = []
+        disk = LogWriter(wal, ALWAYS, heard.append, heard.append)
+        state = HardState(1, "n1", 0)
+        first = [record(index, 1, 10) for index in range(1, 10)]
+        disk.submit(Write(state, first, 1, lambda: None))
+        await until(lambda: disk.is_idle)
+
+        def full(*_: object) -> None:
+            raise StorageError("the disk is full")
+
+        wal._rotate = full  # type: ignore[method-assign]
+        new = state._replace(term=2)
+        lost = [record(5, 2, 4000), record(6, 2, 4000)]  # need a new segment
+        disk.submit(Write(new, lost, 5, lambda: heard.append("done")))
+        disk.submit(Write(new, [record(7, 2, 10)], 7, lambda: heard.append("done")))
+        if is_heard:
+            await until(lambda: heard)
+        disk.submit(Call(wal.close, lambda: None))
+        assert not disk.stop(20)
+        assert "done" not in heard
+
+    asyncio.run(main())
+    wal, found = Wal.open(str(tmp_path), "n1", segment_bytes=8192)
+    assert (found.last, found.last_term) == (9, 1)
+    wal.close()
+
+
 def test_an_error_is_told_and_nothing_is_reported_done() -> None:
     async def test(wal: FakeWal, disk: LogWriter, heard: list[object]) -> None:
         wal.broken = True

@@ -188,3 +188,23 @@ def test_a_full_ring_wakes_at_once(wakes: list[int]) -> None:
     publisher.pump(3, FakeLog(1, 9, origin=OWN + 1))
     assert publisher.is_blocked
     assert wakes == [1]
+
+
+def test_entries_that_a_read_waits_for_wake_at_once(wakes: list[int]) -> None:
+    """A read may be given an index that this node has not heard to be committed yet."""
+    publisher = make(FakeRing(99), wakes)
+    log = FakeLog(1, 4, origin=OWN + 1)
+    publisher.add_read(1, 3, 10)
+    publisher.pump(1, log)
+    assert wakes == [1]
+    publisher.pump(3, log)
+    assert wakes == [1, 1]
+    publisher.pump(4, log)
+    assert wakes == [1, 1]
+
+
+def test_where_others_wait_for_what_is_applied_everything_wakes_at_once(wakes: list[int]) -> None:
+    publisher = Publisher(FakeRing(99), lambda: wakes.append(1), None)
+    publisher.begin(0, OWN)
+    publisher.pump(3, FakeLog(1, 3, origin=OWN + 1))
+    assert wakes == [1]

@@ -153,6 +153,24 @@ int fdatasync(int fd) { return sync_with(SYS_fdatasync, fd); }
 
 int fsync(int fd) { return sync_with(SYS_fsync, fd); }
 
+/* The log's writes: one part each, written and synced in one call. */
+static ssize_t put_synced(int fd, const struct iovec *parts, int count, off_t offset, int flags) {
+    if (count != 1)
+        return fail(EINVAL);
+    ssize_t done = put(fd, parts->iov_base, parts->iov_len, offset);
+    if (done >= 0 && (flags & RWF_DSYNC) && fdatasync(fd))
+        return -1;
+    return done;
+}
+
+ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int flags) {
+    return put_synced(fd, parts, count, offset, flags);
+}
+
+ssize_t pwritev64v2(int fd, const struct iovec *parts, int count, off64_t offset, int flags) {
+    return put_synced(fd, parts, count, offset, flags);
+}
+
 int clock_gettime(clockid_t clock, struct timespec *now) {
     int (*real)(clockid_t, struct timespec *) = NULL;
     static int (*found)(clockid_t, struct timespec *);

@@ -145,7 +145,7 @@ def test_by_default_a_snapshot_also_waits_for_a_log_that_is_worth_it(
 ) -> None:
     log = FakeLog()
     monkeypatch.setattr(common, "CONF_LOG_MAX", 50)
-    monkeypatch.setattr(snapshot, "LOG_MAX_DEFAULT", 50)
+    monkeypatch.setattr(common, "LOG_MAX_DEFAULT", 50)
     monkeypatch.setattr(snapshot, "LOG_BYTES_MIN", 100_000)
     with running(tmp_path, log) as node, node.client() as client:
         client.ask(*["INCR n"] * 60)
@@ -157,6 +157,43 @@ def test_by_default_a_snapshot_also_waits_for_a_log_that_is_worth_it(
         monkeypatch.setattr(common, "CONF_LOG_MAX", 60)  # somebody's choice: by commands alone
         client.ask(*["INCR n"] * 70)
         eventually(lambda: len(log.snapshots) == 2)
+
+
+def test_the_log_never_forgets_what_no_snapshot_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However small the entries are: past so many, the oldest could not be found any more."""
+    log = FakeLog()
+    monkeypatch.setattr(snapshot, "ENTRIES_MAX", 20)
+    with running(tmp_path, log) as node, node.client() as client:
+        for _ in range(45):
+            client.ask("INCR n")
+        eventually(lambda: len(log.snapshots) >= 2)
+        assert 20 <= log.snapshots[0][1] < 40
+
+
+def test_a_snapshot_that_failed_is_due_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = FakeLog()
+    monkeypatch.setattr(snapshot, "RETRY_SECONDS", 0.0)
+    node = FakeNode(tmp_path, log, log_max=30)
+    node.worker.handler["put"] = [
+        lambda host, words: bool(host.data.update({"odd one": {1, 2, 3}})) or True, "we", 0, 0,
+    ]  # fmt: skip
+    node.engine.start()
+    try:
+        node.engine.submit(["PUT"]).get(5)
+        for _ in range(30):
+            node.engine.submit(["INCR", "n"]).get(5)
+        writer = node.engine._service.writer
+        eventually(lambda: writer.failures)
+        node.engine.submit(["DEL", "odd one"]).get(5)
+        eventually(lambda: not writer.busy)
+        node.engine.submit(["INCR", "n"]).get(5)  # one command is enough
+        eventually(lambda: log.snapshots)
+    finally:
+        node.engine.stop()
 
 
 def test_a_snapshot_that_fails_says_why_and_is_not_the_end(tmp_path: Path) -> None:

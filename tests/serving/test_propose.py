@@ -15,9 +15,10 @@ class HandLoop:
 
     def __init__(self) -> None:
         self.due: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self.now = 1.0
 
     def time(self) -> float:
-        return 1.0
+        return self.now
 
     def call_soon(self, function: Callable[..., None], *arguments: Any) -> None:
         self.due.append((function, arguments))
@@ -87,6 +88,16 @@ def test_a_batch_that_does_not_grow_waits_no_longer_than_a_few_turns() -> None:
     bench.loop.turn()
     assert bench.pipe.counts == [2]
     assert bench.loop.due == []
+
+
+def test_a_batch_does_not_grow_for_long() -> None:
+    bench = Bench()
+    bench.pipe.behind = True
+    while not bench.pipe.counts:
+        bench.write(1)
+        bench.loop.turn()
+        bench.loop.now += 0.0005
+    assert 2 <= bench.pipe.counts[0] <= 6
 
 
 def test_the_next_batch_may_grow_again() -> None:
