@@ -16,7 +16,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
-PERF_EVENTS = "syscalls:sys_enter_fdatasync,syscalls:sys_enter_fsync"
+PERF_EVENTS = ",".join(
+    f"syscalls:sys_enter_{call}" for call in ("fdatasync", "fsync", "pwritev2")
+)  # the last is how our log is written: each syncs what it writes
 
 
 def cpu_seconds(pid: int) -> float:
@@ -86,7 +88,7 @@ class Usage:
 
 
 class SyncCounter:
-    """Counts fsync and fdatasync calls of processes by perf; counts nothing where it may not.
+    """Counts syncs of processes by perf (PERF_EVENTS); counts nothing where it may not.
 
     perf tells that it counts, so that the load begins after it and not at about the same time.
     """

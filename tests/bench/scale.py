@@ -24,7 +24,7 @@ LEAD_SET_PEER_US = 0.25  # and sent
 FOLLOW_BATCH_US = 160.0  # a follower's consensus, each batch
 FOLLOW_SET_US = 0.9
 WAKE_US = 35.0  # to wake a process or a thread that sleeps
-WAKES = 5  # serving to consensus, disk thread and back, acknowledgement, ring
+WAKES = 5  # serving to consensus, pen and back, acknowledgement, ring
 BATCH_COMMANDS_MAX = 4096
 
 
