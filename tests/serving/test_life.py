@@ -166,10 +166,9 @@ def test_the_log_never_forgets_what_no_snapshot_holds(
     log = FakeLog()
     monkeypatch.setattr(snapshot, "ENTRIES_MAX", 20)
     with running(tmp_path, log) as node, node.client() as client:
-        for _ in range(45):
-            client.ask("INCR n")
-        eventually(lambda: len(log.snapshots) >= 2)
-        assert 20 <= log.snapshots[0][1] < 40
+        eventually(lambda: client.ask("INCR n") and len(log.snapshots) == 2)
+        first, second = (index for _, index, _ in log.snapshots)
+        assert first == 20 and second >= 40
 
 
 def test_a_snapshot_that_failed_is_due_again(
@@ -194,6 +193,19 @@ def test_a_snapshot_that_failed_is_due_again(
         eventually(lambda: log.snapshots)
     finally:
         node.engine.stop()
+
+
+def test_the_writing_process_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell(*_: Any) -> None:
+        raise StorageError(f"nice {os.nice(0)}, policy {os.sched_getscheduler(0)}")
+
+    monkeypatch.setattr(snapshot, "write_snapshot", tell)
+    with running(tmp_path, FakeLog()) as node, node.client() as client:
+        client.ask("SET k v")
+        wanted = f"nice {os.nice(0) + snapshot.NICENESS}, policy {os.SCHED_BATCH}"
+        with pytest.raises(StorageError, match=wanted):
+            node.engine.checkpoint().get(20)
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_a_snapshot_that_fails_says_why_and_is_not_the_end(tmp_path: Path) -> None:
