@@ -175,8 +175,8 @@ REPLICATION: Final[list[Bug]] = [
             "self.last = last\n    self.commit = min(self.commit, last)\n",
         ),
         (
-            "consensus.wal:Wal._check_records",
-            "min(last, self._state.commit) < index <=",
+            "storage.groups:check_records",
+            "min(last, commit) < index <=",
             "index <=",
         ),
         ("storage.segments:_Replay._entry", "if found.index <= min(", "if 0 > min("),
