@@ -23,19 +23,9 @@ from pyraft_fast.consensus.diskwork import Call, LogWriter
 from pyraft_fast.consensus.driver import Driver, Parts, Serving
 from pyraft_fast.consensus.driver import now_ms as clock_now_ms
 from pyraft_fast.consensus.frames import Fields, Frame, FrameType
-from pyraft_fast.consensus.identity import (
-    INCARNATION_MAX,
-    Hello,
-    Identity,
-    Refusal,
-    judge_hello,
-)
+from pyraft_fast.consensus.identity import INCARNATION_MAX, Hello, Identity, Refusal, judge_hello
 from pyraft_fast.consensus.incoming import PeerServer
-from pyraft_fast.consensus.joining import (
-    Answer,
-    Found,
-    Joiner,
-)
+from pyraft_fast.consensus.joining import Answer, Found, Joiner
 from pyraft_fast.consensus.peers import PeerLinks
 from pyraft_fast.consensus.publish import LAZY_SECONDS, Publisher, RingWriter
 from pyraft_fast.consensus.settings import TICK_MS, Settings
@@ -46,12 +36,7 @@ from pyraft_fast.core.log import RaftLog
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import Config, Role
-from pyraft_fast.errors import (
-    ClusterDown,
-    MembershipError,
-    RaftException,
-    TryAgain,
-)
+from pyraft_fast.errors import ClusterDown, MembershipError, RaftException, TryAgain
 
 HANDOVER_SECONDS_MAX: Final = 0.9
 DISK_STOP_SECONDS_MAX: Final = 0.25

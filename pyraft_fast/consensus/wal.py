@@ -32,22 +32,8 @@ from pyraft_fast.core.entry import Entry
 from pyraft_fast.errors import StorageError, check
 from pyraft_fast.limits import SEGMENT_BYTES
 from pyraft_fast.storage import names
-from pyraft_fast.storage.disk import (
-    OS_DISK,
-    Disk,
-    failed,
-    read_exactly,
-    write_all,
-    write_zeros,
-)
-from pyraft_fast.storage.groups import (
-    Head,
-    State,
-    check_records,
-    encode_group,
-    encode_head,
-    padded,
-)
+from pyraft_fast.storage.disk import OS_DISK, Disk, failed, read_exactly, write_all, write_zeros
+from pyraft_fast.storage.groups import Head, State, check_records, encode_group, encode_head, padded
 from pyraft_fast.storage.oldfiles import OldFiles
 from pyraft_fast.storage.reader import OpenSegment, read_entries
 from pyraft_fast.storage.segments import (

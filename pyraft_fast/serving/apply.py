@@ -237,6 +237,15 @@ class Applier(_turn.Place):
         self._gate.applied(meta.index)
         self._membership_changed()
 
+    def behind(self, snapshot_index: int) -> tuple[int, int, int]:
+        """Commands, bytes and entries of the log behind the newest snapshot."""
+        return self.commands, self.log_bytes, self.index - snapshot_index
+
+    def discount(self, commands: int, log_bytes: int) -> None:
+        """So much of that is in a snapshot now."""
+        self.commands = max(0, self.commands - commands)
+        self.log_bytes = max(0, self.log_bytes - log_bytes)
+
     def meta(self, cluster: int) -> Meta:
         """The head of a snapshot of the data as it is now."""
         store = self._host.store

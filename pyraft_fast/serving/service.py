@@ -261,9 +261,7 @@ class Service:
         if self._said.role != self.role.role:
             self._show_role()
         self.settle()
-        applier = self.applier
-        entries = applier.index - self.snapshot_index
-        if self.writer.is_due(applier.commands, applier.log_bytes, entries, self.settings.log_max):
+        if self.writer.is_due(*self.applier.behind(self.snapshot_index), self.settings.log_max):
             self._write_snapshot()
 
     def _drain_some(self, consensus: Consensus) -> bool:
@@ -376,9 +374,7 @@ class Service:
             self._write_snapshot()
 
     def _snapshot_taken(self, path: str, index: int, term: int) -> None:
-        commands, log_bytes = self._in_snapshot
-        self.applier.commands = max(0, self.applier.commands - commands)
-        self.applier.log_bytes = max(0, self.applier.log_bytes - log_bytes)
+        self.applier.discount(*self._in_snapshot)
         self.snapshot_index = max(self.snapshot_index, index)
         self.snapshot_seconds = int(time.time())
         logger.debug("snapshot of entry %d written to %s", index, path)
