@@ -14,6 +14,8 @@ from pyraft_fast._hub import Hub, Transport
 
 SECONDS = 10.0  # after which what a test waits for will not come
 
+BIG = bytes(range(256)) * 16384  # 4 MiB: no socket takes that at once
+
 
 class Recorder(asyncio.BufferedProtocol):
     """Keeps what comes. `on[name]` is called with it when the hub calls `name`; it may raise."""
@@ -138,3 +140,8 @@ def world_on(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[Worl
         loop.close()
         for peer in world.peers:
             peer.close()
+
+
+def fail(_: Recorder) -> Any:
+    """A callback of a protocol that raises."""
+    raise ValueError("odd")

@@ -15,19 +15,13 @@ import pytest
 import uvloop
 
 from pyraft_fast._hub import Hub
-from tests.hub_world import Recorder, World, tcp_pair, world_on
-
-BIG = bytes(range(256)) * 16384  # 4 MiB: no socket takes that at once
+from tests.hub_world import BIG, Recorder, World, fail, tcp_pair, world_on
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with world_on(request.param) as world:
         yield world
-
-
-def fail(_: Recorder) -> Any:
-    raise ValueError("odd")
 
 
 # What protocols raise

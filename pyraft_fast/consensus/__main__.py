@@ -10,7 +10,6 @@ is this one's end. It imports nothing of the user's.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import random
@@ -23,6 +22,7 @@ from pyraft_fast.consensus.node import Node
 from pyraft_fast.consensus.parent import ParentPipe, watch_parent
 from pyraft_fast.consensus.settings import read_settings
 from pyraft_fast.link.loop import new_loop
+from pyraft_fast.link.policy import run_as_batch
 from pyraft_fast.link.ring import clear, wake
 from pyraft_fast.link.spawn import Ends, take_ends
 
@@ -102,21 +102,11 @@ class Process:
         self._parent.fatal(error or RuntimeError(str(context.get("message", "unknown"))))
 
 
-def wake_gently() -> None:
-    """Do not push aside what runs when this process wakes; what is idle still runs it at once.
-
-    With an ordinary policy the kernel interrupts the serving process for every frame and every
-    finished sync, so on busy processors turns take one event each instead of all that have come
-    (docs/performance.md). Whoever chose another policy for the node keeps it.
-    """
-    with contextlib.suppress(OSError):  # a sandbox that forbids it: only speed is lost
-        if os.sched_getscheduler(0) == os.SCHED_OTHER:
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
 def main() -> None:
     """Entry of the process."""
-    wake_gently()
+    # With an ordinary policy the kernel interrupts the serving process for every frame and every
+    # finished sync, and turns take one event each instead of all that have come.
+    run_as_batch()
     parent_pid = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

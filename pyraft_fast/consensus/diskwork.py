@@ -85,6 +85,15 @@ class Group(NamedTuple):
 NO_JOBS: Final = Group([], None, [])
 
 
+def tell(loop: asyncio.AbstractEventLoop, function: Callable[..., None], argument: object) -> bool:
+    """Let the loop call `function` for another thread; False when it is closed: the end."""
+    try:
+        loop.call_soon_threadsafe(function, argument)
+    except RuntimeError:
+        return False
+    return True
+
+
 class Helper:
     """A thread that runs calls in order; `told` hears on the loop how each ended."""
 
@@ -112,10 +121,8 @@ class Helper:
                 call()
             except BaseException as caught:
                 error = caught
-            try:
-                self._loop.call_soon_threadsafe(self._told, error)
-            except RuntimeError:
-                return  # the loop is closed: the process is ending
+            if not tell(self._loop, self._told, error):
+                return
 
 
 class LogWriter:
@@ -225,7 +232,7 @@ class LogWriter:
         if state is None:
             self._report(group)
             return
-        synced = self._is_new_vote(state) or self._fsync == ALWAYS
+        synced = self._must_sync(state)
         try:
             piece = self._wal.stage(state, group.records, synced)
         except BaseException as error:
@@ -238,11 +245,12 @@ class LogWriter:
         self._is_writing, self._is_synced = True, synced
         self._pen.write(piece.fd, piece.data, piece.offset, synced)
 
-    def _is_new_vote(self, state: State) -> bool:
+    def _must_sync(self, state: State) -> bool:
+        """Asked once for each group, in order: a new term or vote is synced in every mode."""
         vote = (state.term, state.vote)
         is_new = vote != self._vote
         self._vote = vote
-        return is_new
+        return is_new or self._fsync == ALWAYS
 
     def _help(self, group: Group, call: Callable[[], None]) -> None:
         """Let the helper run `call`; the group is reported when it has."""
@@ -257,28 +265,30 @@ class LogWriter:
         group = self._group
         if not self._is_writing or group is None:
             return
-        if self._take():
+        error = self._take()
+        if error is None:
             self._report(group)
             self._loop.call_soon(self._go_on)
+        else:
+            self._fail(error)
 
     def _go_on(self) -> None:
         """After this turn of the loop, so that what it brings is in the next group."""
         self._group = None
         self._advance()
 
-    def _take(self) -> bool:
-        """What became of the piece under the pen; False when the log is lost."""
+    def _take(self) -> StorageError | None:
+        """What became of the piece under the pen; the error that the log is lost by."""
         try:
             took_us = self._pen.take()
         except OSError as error:
-            self._fail(self._wal.lost(error))
-            return False
+            return self._wal.lost(error)
         self._is_writing = False
         self._wal.landed(self._is_synced)
         self._count_group()
         if self._is_synced:
             self._count_sync(took_us)
-        return True
+        return None
 
     def _helped(self, error: BaseException | None) -> None:
         group, self._group = self._group, None
@@ -351,29 +361,18 @@ class LogWriter:
 
     def _finish(self, seconds_max: float) -> None:
         """Carry out everything that is left; the loop waits for it."""
-        if not self._pen.wait(seconds_max) or self._is_lost or not self._take_last():
+        if not self._pen.wait(seconds_max) or self._is_lost:
+            return
+        if self._is_writing and self._take() is not None:
             return
         while self._jobs:
             job = self._jobs.popleft()
             if isinstance(job, Call):
                 self._call(job.call)
             elif isinstance(job, Write):
-                synced = self._is_new_vote(job.state) or self._fsync == ALWAYS
-                self._append(job.state, job.records, synced)
+                self._append(job.state, job.records, self._must_sync(job.state))
         self._sync()
         self._is_finished = True
-
-    def _take_last(self) -> bool:
-        """What became of the piece under the pen, if any, when nobody is told any more."""
-        if self._is_writing:
-            self._is_writing = False
-            try:
-                self._pen.take()
-            except OSError as error:
-                self._wal.lost(error)
-                return False
-            self._wal.landed(self._is_synced)
-        return True
 
     # Idle times
 
@@ -398,13 +397,10 @@ class LogWriter:
         if self._group is None and not self._jobs:
             if self._is_sync_due():
                 self._help(NO_JOBS, self._sync)
-            elif time.monotonic() >= self._written_at + REST_SECONDS and not self._is_dirty():
+            elif time.monotonic() >= self._written_at + REST_SECONDS and self._dirty_since is None:
                 self._help(NO_JOBS, self._seal)
                 return
         self._look_timer = self._loop.call_later(REST_SECONDS, self._look)
-
-    def _is_dirty(self) -> bool:
-        return self._fsync == EVERYSEC and self._dirty_since is not None
 
     def _keep_up(self) -> None:
         """Make and delete segments beside the writing: it takes longer than many groups."""
@@ -420,17 +416,11 @@ class LogWriter:
             self._wal.delete_old()
             self._prepare_next()
         except BaseException as error:
-            self._tell(self._fail, error)
+            tell(self._loop, self._fail, error)
 
     def _prepare_next(self) -> None:
         try:
             self._wal.prepare_next()
         except StorageError as error:  # nothing is lost: the current segment still has room
             self._upkeep_not_before = time.monotonic() + PREPARE_AGAIN_SECONDS
-            self._tell(self._on_note, f"the next log segment cannot be made yet: {error}")
-
-    def _tell(self, function: Callable[..., None], argument: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function, argument)
-        except RuntimeError:
-            return  # the loop is closed: the process is ending
+            tell(self._loop, self._on_note, f"the next log segment cannot be made yet: {error}")

@@ -27,6 +27,7 @@ from pyraft_fast import common
 from pyraft_fast.common import Future
 from pyraft_fast.errors import RaftException, StorageError
 from pyraft_fast.limits import LOG_POSITIONS_MAX, MIB
+from pyraft_fast.link.policy import run_as_batch
 from pyraft_fast.storage.snapshot import Meta, snapshot_path, write_snapshot
 
 logger = logging.getLogger(__name__)
@@ -225,8 +226,7 @@ def give_way() -> None:
     """Let those go first who have clients waiting; a snapshot may take longer."""
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
-        if os.sched_getscheduler(0) == os.SCHED_OTHER:
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    run_as_batch()
 
 
 def write_and_exit(

@@ -397,6 +397,13 @@ class CheckedDriver(Driver):
         super()._send(outgoing)
 
 
+def appended(state: Any, records: Sequence[bytes]) -> Group:
+    """What a group of the log changes."""
+    heads = [_entry.header(record) for record in records]
+    first = heads[0].index if heads else 0
+    return Group(("append", state.term, state.vote, first, [head.term for head in heads]))
+
+
 class CheckedWal(Wal):
     """The log, with a memory of what was synced that no crash can reach."""
 
@@ -417,9 +424,7 @@ class CheckedWal(Wal):
         if mine is None:
             super().append(state, records)
             return
-        heads = [_entry.header(record) for record in records]
-        first = heads[0].index if heads else 0
-        mine.begun = Group(("append", state.term, state.vote, first, [h.term for h in heads]))
+        mine.begun = appended(state, records)
         try:
             super().append(state, records)
         except Exception:
@@ -432,9 +437,7 @@ class CheckedWal(Wal):
         piece = super().stage(state, records, synced)
         mine = self._memory()
         if piece is not None and mine is not None:
-            heads = [_entry.header(record) for record in records]
-            first = heads[0].index if heads else 0
-            mine.begun = Group(("append", state.term, state.vote, first, [h.term for h in heads]))
+            mine.begun = appended(state, records)
         return piece
 
     def landed(self, synced: bool) -> None:
