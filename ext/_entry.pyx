@@ -83,6 +83,7 @@ cdef extern from "entry_bytes.h":
 include "limits.pxi"
 include "_entry_pack.pxi"
 include "_entry_unpack.pxi"
+include "_record_check.pxi"
 include "_entry_record.pxi"
 
 crc32c_setup()

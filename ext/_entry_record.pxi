@@ -1,10 +1,5 @@
 # Records: header, checksum, commands. Included by _entry.pyx.
 
-cdef enum:
-    HEADER_BYTES = 64
-    FORMAT_VERSION = 1
-    LONG_BYTES = 65536  # checksums of more than this let other threads run
-
 HEADER_SIZE = HEADER_BYTES
 
 KIND_NOTHING = 0  # no record: zeroed file, end of the log
@@ -23,15 +18,6 @@ KIND_END = 50
 
 cdef enum:
     COMMANDS = 2
-
-
-cdef uint32_t checksum(uint32_t seed, const unsigned char* data, Py_ssize_t size) noexcept:
-    cdef uint32_t crc
-    if size < LONG_BYTES:
-        return crc32c_extend(seed, data, <size_t> size)
-    with nogil:
-        crc = crc32c_extend(seed, data, <size_t> size)
-    return crc
 
 
 def crc32c(data, uint32_t seed=0):
@@ -111,19 +97,6 @@ cdef Header read_header(const unsigned char* at):
     head.count = <uint32_t> get_le(at + 56, 4)
     head.kind = at[60]
     return head
-
-
-cdef bint is_whole(const unsigned char* at, Py_ssize_t left) noexcept:
-    """Whether a whole record begins at `at`, of which `left` bytes may be read."""
-    cdef Py_ssize_t length
-    if left < HEADER_BYTES:
-        return False
-    length = <Py_ssize_t> get_le(at, 4)
-    if length < HEADER_BYTES or length > RECORD_BYTES_MAX or length > left:
-        return False
-    if at[60] == 0 or at[61] != FORMAT_VERSION or at[62] != 0 or at[63] != 0:
-        return False
-    return get_le(at + 4, 4) == checksum(0, at + 8, length - 8)
 
 
 def header(buffer, Py_ssize_t offset=0):

@@ -11,8 +11,9 @@ import asyncio
 import socket
 from typing import Final, TypeVar
 
+from pyraft_fast._wire import VERSION, FrameReader, encode_frame
 from pyraft_fast.address import Address, parse_address
-from pyraft_fast.consensus.frames import VERSION, Fields, FrameReader, FrameType, encode_frame
+from pyraft_fast.consensus.frames import Fields, FrameType
 from pyraft_fast.errors import (
     ClusterDown,
     ConfigError,

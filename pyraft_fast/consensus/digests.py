@@ -6,7 +6,8 @@ ride on the links that are there, are never waited for, and are lost where a lin
 
 from __future__ import annotations
 
-from pyraft_fast.consensus.frames import Fields, Frame, FrameType, encode_frame
+from pyraft_fast._wire import Frame, encode_frame
+from pyraft_fast.consensus.frames import Fields, FrameType
 from pyraft_fast.consensus.peers import PeerLinks
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.limits import DIGESTS_BYTES_MAX

@@ -16,8 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol
 
 from pyraft_fast import _entry
+from pyraft_fast._wire import Frame, decode_message, encode_frame, encode_message
 from pyraft_fast.consensus.diskwork import After, Call, LogWriter, Write
-from pyraft_fast.consensus.frames import Frame, FrameType, encode_frame
+from pyraft_fast.consensus.forward import Proposal, decode_forward, encode_forward
+from pyraft_fast.consensus.frames import FrameType
 from pyraft_fast.consensus.identity import REFUSED_REMOVED, Identity, PeerHost, Refusal
 from pyraft_fast.consensus.incoming import PeerServer
 from pyraft_fast.consensus.peers import PeerLinks, Target
@@ -26,13 +28,6 @@ from pyraft_fast.consensus.settings import TICK_MS
 from pyraft_fast.consensus.snapshots import Offer, SnapshotFile, SnapshotReceiver, SnapshotSender
 from pyraft_fast.consensus.ticking import TickCounter
 from pyraft_fast.consensus.wal import Wal
-from pyraft_fast.consensus.wire import (
-    Proposal,
-    decode_forward,
-    decode_message,
-    encode_forward,
-    encode_message,
-)
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.messages import Message, MessageKind
@@ -231,7 +226,8 @@ class Driver:
         """A frame from another member. Raises ProtocolError."""
         self.heard[caller.nid] = self._loop.time()
         if frame.type == FrameType.MESSAGE:
-            self.raft.step(decode_message(caller, self._host.identity, frame))
+            me = self._host.identity
+            self.raft.step(decode_message(caller.nid, caller.incarnation, me.nid, frame))
             self.wake()
         elif frame.type == FrameType.FORWARD:
             self._forwarded(caller.nid, decode_forward(frame))

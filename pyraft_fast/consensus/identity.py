@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Final, NamedTuple, Protocol
 
-from pyraft_fast.consensus.frames import MAGIC, VERSION, Fields, Frame
+from pyraft_fast._wire import VERSION, Frame
+from pyraft_fast.consensus.frames import MAGIC, Fields
 from pyraft_fast.errors import ProtocolError
 
 INCARNATION_MAX: Final = 2**32 - 1

@@ -12,14 +12,8 @@ import logging
 import socket
 from typing import Final, cast
 
-from pyraft_fast.consensus.frames import (
-    VERSION,
-    Fields,
-    Frame,
-    FrameReader,
-    FrameType,
-    encode_frame,
-)
+from pyraft_fast._wire import VERSION, Frame, FrameReader, encode_frame
+from pyraft_fast.consensus.frames import Fields, FrameType
 from pyraft_fast.consensus.identity import Identity, PeerHost, Refusal, read_hello
 from pyraft_fast.errors import ProtocolError, RaftException
 from pyraft_fast.limits import PEER_FRAME_BYTES_MAX

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, Protocol
 
+from pyraft_fast._wire import Frame
 from pyraft_fast.consensus import recovery
 from pyraft_fast.consensus.announcing import announce
 from pyraft_fast.consensus.control import Control
@@ -22,7 +23,8 @@ from pyraft_fast.consensus.digests import read_note, send_note
 from pyraft_fast.consensus.diskwork import Call, LogWriter
 from pyraft_fast.consensus.driver import Driver, Parts, Serving
 from pyraft_fast.consensus.driver import now_ms as clock_now_ms
-from pyraft_fast.consensus.frames import Fields, Frame, FrameType
+from pyraft_fast.consensus.forward import Proposal
+from pyraft_fast.consensus.frames import Fields, FrameType
 from pyraft_fast.consensus.identity import INCARNATION_MAX, Hello, Identity, Refusal, judge_hello
 from pyraft_fast.consensus.incoming import PeerServer
 from pyraft_fast.consensus.joining import Answer, Found, Joiner
@@ -31,7 +33,6 @@ from pyraft_fast.consensus.publish import LAZY_SECONDS, Publisher, RingWriter
 from pyraft_fast.consensus.settings import TICK_MS, Settings
 from pyraft_fast.consensus.snapshots import SnapshotFile
 from pyraft_fast.consensus.status import status_of
-from pyraft_fast.consensus.wire import Proposal
 from pyraft_fast.core.log import RaftLog
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.raft import Raft

@@ -15,8 +15,9 @@ import random
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from pyraft_fast._wire import FrameReader, encode_frame
 from pyraft_fast.consensus.dialing import Unreachable, connect, look_up
-from pyraft_fast.consensus.frames import Fields, FrameReader, FrameType, encode_frame
+from pyraft_fast.consensus.frames import Fields, FrameType
 from pyraft_fast.consensus.identity import Hello, PeerHost, Refusal
 from pyraft_fast.errors import ProtocolError
 from pyraft_fast.limits import PEER_QUEUE_BYTES_MAX

@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from pyraft_fast import _entry
-from pyraft_fast.consensus.frames import Fields, Frame, FrameType, encode_frame
+from pyraft_fast._wire import Frame, encode_frame
+from pyraft_fast.consensus.frames import Fields, FrameType
 from pyraft_fast.consensus.identity import PeerHost
 from pyraft_fast.errors import DamagedFile, ProtocolError, StorageError
 from pyraft_fast.limits import SNAPSHOT_CHUNK_BYTES

@@ -11,12 +11,13 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from pyraft_fast._wire import Frame
 from pyraft_fast.consensus import driver
 from pyraft_fast.consensus.diskwork import Write
 from pyraft_fast.consensus.driver import RESEND_SECONDS, Driver, Parts
-from pyraft_fast.consensus.frames import Frame, FrameType
+from pyraft_fast.consensus.forward import Proposal
+from pyraft_fast.consensus.frames import FrameType
 from pyraft_fast.consensus.identity import Identity
-from pyraft_fast.consensus.wire import Proposal
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.work import Config
 from tests.core.single import CONFIG, accept, members, raft_of

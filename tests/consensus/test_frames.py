@@ -7,16 +7,10 @@ import random
 import pytest
 
 from pyraft_fast import _entry
-from pyraft_fast.consensus.frames import (
-    FIRST_FRAME_BYTES_MAX,
-    PREFIX,
-    Fields,
-    FrameReader,
-    FrameType,
-    encode_frame,
-    split_records,
-)
+from pyraft_fast._wire import FIRST_FRAME_BYTES_MAX, FrameReader, encode_frame, read_entries
+from pyraft_fast.consensus.frames import Fields, FrameType
 from pyraft_fast.errors import ProtocolError
+from tests.twins.wire_twin import PREFIX
 
 HEADER = {"nid": "n1", "term": 7, "raw": b"\x00\xff", "list": [1, "two", None]}
 
@@ -107,26 +101,30 @@ def test_noise_raises_protocol_error_or_waits() -> None:
 
 def test_records_come_out_as_they_went_in() -> None:
     records = [make_record(index) for index in (5, 6, 7)]
-    assert split_records(memoryview(b"".join(records)), 10) == records
+    entries = read_entries(memoryview(b"".join(records)), 10)
+    assert [entry.record for entry in entries] == records
+    assert [(entry.index, entry.term, entry.time_ms) for entry in entries] == [
+        (5, 3, 1000), (6, 3, 1000), (7, 3, 1000),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("cut", [1, 63, 64, 70])
 def test_a_cut_record_is_refused(cut: int) -> None:
     raw = make_record(5) + make_record(6)[:-1] if cut == 70 else make_record(5)[:cut]
     with pytest.raises(ProtocolError):
-        split_records(memoryview(raw), 10)
+        read_entries(raw, 10)
 
 
 def test_a_damaged_record_is_refused() -> None:
     raw = bytearray(make_record(5))
     raw[-1] ^= 1
     with pytest.raises(ProtocolError, match="checksum"):
-        split_records(memoryview(raw), 10)
+        read_entries(raw, 10)
 
 
 def test_too_many_records_are_refused() -> None:
     with pytest.raises(ProtocolError):
-        split_records(memoryview(make_record(5) * 3), 2)
+        read_entries(make_record(5) * 3, 2)
 
 
 @pytest.mark.parametrize("value", [-1, True, "7", None, 2**64, 1.0])

@@ -9,10 +9,11 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
+from pyraft_fast._wire import Frame, encode_frame
 from pyraft_fast.address import Address
 from pyraft_fast.consensus import peers
 from pyraft_fast.consensus.dialing import Unreachable, ask, look_up
-from pyraft_fast.consensus.frames import Frame, FrameType, encode_frame
+from pyraft_fast.consensus.frames import FrameType
 from pyraft_fast.consensus.identity import Hello, Identity, Refusal, judge_hello
 from pyraft_fast.consensus.incoming import PeerServer
 from pyraft_fast.consensus.joining import Found, Join, Joiner

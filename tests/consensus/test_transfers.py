@@ -13,8 +13,9 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from pyraft_fast._wire import Frame, FrameReader
 from pyraft_fast.consensus import snapshots
-from pyraft_fast.consensus.frames import Frame, FrameReader, FrameType
+from pyraft_fast.consensus.frames import FrameType
 from pyraft_fast.consensus.identity import Identity
 from pyraft_fast.consensus.snapshots import (
     CHUNKS_IN_FLIGHT_MAX,

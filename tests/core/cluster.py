@@ -11,16 +11,25 @@ from dataclasses import dataclass
 from random import Random
 
 from pyraft_fast._entry import KIND_COMMANDS, KIND_CONFIG
+from pyraft_fast._wire import FrameReader, decode_message, encode_message
 from pyraft_fast.core.change import founding_entry
-from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import Member, Membership
-from pyraft_fast.core.messages import Message, MessageKind, read_message
+from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import Config, HardState, Role, SnapshotState, Work
+from pyraft_fast.limits import PEER_FRAME_BYTES_MAX
 from tests.core.disk import Job, MemoryDisk
 from tests.core.invariants import Invariants, require
 
 TICK_MS = 10
+
+
+def over_the_wire(message: Message) -> Message:
+    """What the receiver makes of the bytes of a message."""
+    reader = FrameReader(PEER_FRAME_BYTES_MAX)
+    reader.feed(b"".join(encode_message(message)))
+    (frame,) = reader.frames()
+    return decode_message(message.sender, message.incarnation, message.to, frame)
 
 
 @dataclass
@@ -265,10 +274,7 @@ class Cluster:
         node = self.nodes[message.to]
         if not node.is_up or self.is_cut(message.sender, message.to):
             return True
-        entries = [Entry.from_record(entry.record) for entry in message.entries]
-        fields = message.wire()
-        copy = read_message(fields, message.sender, message.incarnation, message.to, entries)
-        node.raft.step(copy)
+        node.raft.step(over_the_wire(message))
         node.turn()
         if self.on_step is not None:
             self.on_step(node)

@@ -16,9 +16,10 @@ from pyraft_fast._entry import KIND_COMMANDS, KIND_CONFIG, KIND_NOOP
 from pyraft_fast.core.change import founding_entry
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import VOTER, Member, Membership
-from pyraft_fast.core.messages import Message, MessageKind, read_message
+from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import Config, HardState, Role, SnapshotState, Work
+from tests.core.cluster import over_the_wire
 from tests.core.disk import Job, MemoryDisk
 from tests.core.invariants import Invariants
 
@@ -370,10 +371,7 @@ class Stage:
             return
         copy = message
         if message.kind != MessageKind.SNAPSHOT:
-            entries = [Entry.from_record(entry.record) for entry in message.entries]
-            copy = read_message(
-                message.wire(), message.sender, message.incarnation, message.to, entries
-            )
+            copy = over_the_wire(message)
         actor.raft.step(copy)
         actor.turn()
         if self._header and message.kind not in self.hidden:

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
+from pyraft_fast._wire import Frame, FrameReader, decode_message, encode_message
 from pyraft_fast.core.entry import Entry
-from pyraft_fast.core.messages import Message, MessageKind, read_message
+from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.errors import ProtocolError
 from tests.core.single import entries_of, entry
+
+FIELDS = (
+    "kind", "sender", "to", "term", "index", "log_term", "commit", "flag", "hint", "context",
+    "clock_ms", "incarnation", "to_incarnation", "membership",
+)  # fmt: skip
+
+
+def received(fields: object, entries: Sequence[Entry] = ()) -> Message:
+    body = b"".join(entry.record for entry in entries)
+    return decode_message("1", 11, "2", Frame(4, fields, memoryview(body)))
 
 
 def test_every_field_survives_the_wire() -> None:
     sent = Message(
         MessageKind.APPEND, "1", "2", 9, 4, 3, 2, True, 7, 8, 99, entries_of((3, 9), 5), 11, 12
     )
-    got = read_message(sent.wire(), "1", 11, "2", sent.entries)
-    for name in Message.__slots__:
-        assert getattr(got, name) == getattr(sent, name), name
+    reader = FrameReader(1 << 20)
+    reader.feed(b"".join(encode_message(sent)))
+    (frame,) = reader.frames()
+    for got in (
+        decode_message("1", 11, "2", frame),
+        received(frame.header, sent.entries),
+    ):
+        for name in FIELDS:
+            assert getattr(got, name) == getattr(sent, name), name
+        assert [e.record for e in got.entries] == [e.record for e in sent.entries]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +57,7 @@ def test_every_field_survives_the_wire() -> None:
 )
 def test_fields_that_no_message_has_are_refused(fields: object) -> None:
     with pytest.raises(ProtocolError):
-        read_message(fields, "1", 1, "2")
+        received(fields)
 
 
 @pytest.mark.parametrize(
@@ -51,15 +71,13 @@ def test_fields_that_no_message_has_are_refused(fields: object) -> None:
     ],
 )
 def test_entries_that_cannot_follow_each_other_are_refused(entries: list[Entry]) -> None:
-    fields = Message(MessageKind.APPEND, "1", "2", 9, 4, 3).wire()
-    with pytest.raises(ProtocolError):
-        read_message(fields, "1", 1, "2", entries)
+    with pytest.raises(ProtocolError, match="wrong place"):
+        received([int(MessageKind.APPEND), 9, 4, 3, 0, 0, 0, 0, 0, 0], entries)
 
 
 def test_only_an_append_carries_entries() -> None:
-    fields = Message(MessageKind.HEARTBEAT, "1", "2", 9, 4, 3).wire()
-    with pytest.raises(ProtocolError):
-        read_message(fields, "1", 1, "2", entries_of((3,), 5))
+    with pytest.raises(ProtocolError, match="carries entries"):
+        received([int(MessageKind.HEARTBEAT), 9, 4, 3, 0, 0, 0, 0, 0, 0], entries_of((3,), 5))
 
 
 def test_a_message_shows_what_it_says() -> None:

@@ -23,7 +23,8 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final, TypeVar, cast
 
-from pyraft_fast.consensus.frames import FrameReader, FrameType
+from pyraft_fast._wire import FrameReader
+from pyraft_fast.consensus.frames import FrameType
 from pyraft_fast.consensus.identity import read_hello
 from pyraft_fast.errors import ProtocolError
 from tests.process.cluster import LOOPBACK, Node

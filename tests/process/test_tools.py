@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pyraft_fast.consensus.frames import FrameType, encode_frame
+from pyraft_fast._wire import encode_frame
+from pyraft_fast.consensus.frames import FrameType
 from pyraft_fast.consensus.identity import Hello, Identity
 from tests.process.cluster import LOOPBACK, Node, eventually
 from tests.process.partition import Network, both

@@ -1,8 +1,4 @@
-"""Messages of the core and forwarded batches as peer frames, and back.
-
-The records of entries go out as they are, the same bytes as on disk, and are verified as they come
-in. Who sent a message is what the link knows, not what the bytes say.
-"""
+"""Batches on their way to the leader, as peer frames and back."""
 
 from __future__ import annotations
 
@@ -10,32 +6,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from pyraft_fast import _entry
-from pyraft_fast.consensus.frames import Fields, Frame, FrameType, encode_frame, split_records
-from pyraft_fast.consensus.identity import INCARNATION_MAX, Identity
-from pyraft_fast.core.entry import Entry
-from pyraft_fast.core.messages import Message, read_message
+from pyraft_fast._wire import Frame, encode_frame
+from pyraft_fast.consensus.frames import Fields, FrameType
+from pyraft_fast.consensus.identity import INCARNATION_MAX
 from pyraft_fast.errors import ProtocolError
-from pyraft_fast.limits import APPEND_BYTES_MAX
 
-ENTRIES_MAX: Final = APPEND_BYTES_MAX // _entry.HEADER_SIZE + 1
 START_MAX: Final = 2**40 - 1
 BATCH_MAX: Final = 2**48 - 1
 
 
-def encode_message(message: Message) -> list[bytes]:
-    """A message as the pieces of one frame."""
-    records = [entry.record for entry in message.entries]
-    head = encode_frame(FrameType.MESSAGE, message.wire(), sum(map(len, records)))
-    return [head, *records]
-
-
-def decode_message(caller: Identity, me: Identity, frame: Frame) -> Message:
-    """The message in a frame on the link of `caller`. Raises ProtocolError."""
-    entries = [Entry.from_record(record) for record in split_records(frame.body, ENTRIES_MAX)]
-    return read_message(frame.header, caller.nid, caller.incarnation, me.nid, entries)
-
-
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Proposal:
     """One batch of a serving process, to become an entry. See the log record's header."""
 
