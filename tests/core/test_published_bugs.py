@@ -221,9 +221,10 @@ def test_hashicorp_raft_524_however_high_its_term(term: int) -> None:
     """It had raised its term before anybody could tell it: not even a VOTE of it is listened to."""
     _, leader, node = away_while("remove")
     before = leader.raft.term
-    vote = message(MessageKind.VOTE, "3", before + term, index=99, log_term=before)
-    vote.to, vote.to_incarnation = "1", leader.incarnation
-    vote.incarnation = node.incarnation
+    vote = message(
+        MessageKind.VOTE, "3", before + term, index=99, log_term=before,
+        incarnation=node.incarnation, to_incarnation=leader.incarnation,
+    )  # fmt: skip
     leader.raft.step(vote)
     leader.turn()
     assert (leader.raft.role, leader.raft.term) == (Role.LEADER, before)
