@@ -61,6 +61,7 @@ COUNT ?= 1000000
 fuzz: $(VENV)/.ready-test
 	$(BIN)/python -m tests.fuzz.fuzz_resp --count $(COUNT)
 	$(BIN)/python -m tests.fuzz.fuzz_entry --count $(COUNT)
+	$(BIN)/python -m tests.fuzz.fuzz_group --count $$(( $(COUNT) / 20 ))
 	$(BIN)/python -m tests.fuzz.fuzz_quorum --count $(COUNT)
 	$(BIN)/python -m tests.fuzz.fuzz_wire --count $(COUNT)
 	$(BIN)/python -m tests.fuzz.fuzz_ring --count $$(( $(COUNT) / 75 ))

@@ -13,11 +13,12 @@ The payload of a COMMANDS record is `count` msgpack arrays [worker offset, word,
 behind the other. Values are None, bool, int (64 bit), float, str, bytes, list and dict; a str is
 UTF-8 with surrogateescape, so any bytes survive. Other kinds carry one value, or nothing.
 
-What it decides: the bytes of a value, and whether bytes are a whole record. What it refuses to
-know: what a command or a kind means, and where records lie. Invariants: equal values give equal
-bytes on every node; decoding never reads outside the buffer, nor makes anything larger than the
-bytes it was given justify; a value that cannot come back as it was is refused, apart from
-tuples and list-like classes, which come back as lists.
+What it decides: the bytes of a value, whether bytes are a whole record, and the bytes of a group
+of them. What it refuses to know: what a command or a kind means, and where records lie: the place
+of a group is handed in. Invariants: equal values give equal bytes on every node; decoding never
+reads outside the buffer, nor makes anything larger than the bytes it was given justify; a value
+that cannot come back as it was is refused, apart from tuples and list-like classes, which come
+back as lists.
 """
 
 from collections import deque
@@ -52,7 +53,7 @@ from cpython.unicode cimport (
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
-from pyraft_fast.errors import CommandError, InvariantError, ProtocolError
+from pyraft_fast.errors import CommandError, InvariantError, ProtocolError, check
 
 ctypedef unsigned long long u64
 
@@ -85,6 +86,7 @@ include "_entry_pack.pxi"
 include "_entry_unpack.pxi"
 include "_record_check.pxi"
 include "_entry_record.pxi"
+include "_entry_group.pxi"
 
 crc32c_setup()
 CRC32C_HARDWARE = bool(crc32c_uses_sse42)

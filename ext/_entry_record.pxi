@@ -126,6 +126,25 @@ def verify(buffer, Py_ssize_t offset=0):
         PyBuffer_Release(&view)
 
 
+cdef void seal_at(
+    unsigned char* at, Py_ssize_t length, uint8_t kind, u64 index, u64 term, u64 time_ms,
+    u64 origin, u64 start, u64 batch, uint32_t count,
+) noexcept:
+    """Put the header before a payload that makes the record at `at` `length` bytes long."""
+    put_le(at, <u64> length, 4)
+    put_le(at + 8, index, 8)
+    put_le(at + 16, term, 8)
+    put_le(at + 24, time_ms, 8)
+    put_le(at + 32, origin, 8)
+    put_le(at + 40, start, 8)
+    put_le(at + 48, batch, 8)
+    put_le(at + 56, count, 4)
+    at[60] = kind
+    at[61] = FORMAT_VERSION
+    at[62] = at[63] = 0
+    put_le(at + 4, checksum(0, at + 8, length - 8), 4)
+
+
 def seal(
     uint8_t kind, u64 index, u64 term, u64 time_ms, u64 origin, u64 start, u64 batch,
     uint32_t count, payload,
@@ -148,19 +167,8 @@ def seal(
         length = HEADER_BYTES + view.len
         record = PyBytes_FromStringAndSize(NULL, length)
         at = <unsigned char*> PyBytes_AS_STRING(record)
-        put_le(at, <u64> length, 4)
-        put_le(at + 8, index, 8)
-        put_le(at + 16, term, 8)
-        put_le(at + 24, time_ms, 8)
-        put_le(at + 32, origin, 8)
-        put_le(at + 40, start, 8)
-        put_le(at + 48, batch, 8)
-        put_le(at + 56, count, 4)
-        at[60] = kind
-        at[61] = FORMAT_VERSION
-        at[62] = at[63] = 0
         memcpy(at + HEADER_BYTES, view.buf, <size_t> view.len)
-        put_le(at + 4, checksum(0, at + 8, length - 8), 4)
+        seal_at(at, length, kind, index, term, time_ms, origin, start, batch, count)
         return record
     finally:
         PyBuffer_Release(&view)

@@ -23,6 +23,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -40,7 +41,8 @@ REST_SECONDS: Final = 0.3  # without jobs, then the log is sealed
 PREPARE_AGAIN_SECONDS: Final = 5.0
 
 
-class Write(NamedTuple):
+@dataclass(slots=True)
+class Write:
     """Append one group of records (indexes ascending by one) under a hard state."""
 
     state: State
@@ -74,12 +76,13 @@ class WalStats(NamedTuple):
     fsync_us_max: int
 
 
-class Group(NamedTuple):
+@dataclass(slots=True)
+class Group:
     """Jobs that are carried out together: one write, or none at all."""
 
     jobs: list[Job]
     state: State | None
-    records: list[bytes]
+    records: Sequence[bytes]
 
 
 NO_JOBS: Final = Group([], None, [])
@@ -209,6 +212,11 @@ class LogWriter:
 
     def _gather(self) -> Group:
         """As many of the next jobs as one write can take."""
+        if len(self._jobs) == 1:
+            job = self._jobs.popleft()
+            if isinstance(job, Write):
+                return Group([job], job.state, job.records)
+            return Group([job], None, [])
         jobs: list[Job] = []
         state: State | None = None
         records: list[bytes] = []
@@ -285,9 +293,12 @@ class LogWriter:
             return self._wal.lost(error)
         self._is_writing = False
         self._wal.landed(self._is_synced)
-        self._count_group()
         if self._is_synced:
+            self._groups += 1
+            self._is_sealed = False
             self._count_sync(took_us)
+        else:
+            self._count_group()
         return None
 
     def _helped(self, error: BaseException | None) -> None:
@@ -303,7 +314,9 @@ class LogWriter:
     def _report(self, group: Group) -> None:
         self._waiting -= len(group.jobs)
         if group.state is not None:
-            self._watch()
+            self._written_at = time.monotonic()
+            if self._look_timer is None:
+                self._watch()
         if self._wal.wants_upkeep():
             self._keep_up()
         for job in group.jobs:
@@ -315,16 +328,19 @@ class LogWriter:
         self._on_error(error)
 
     def _count_group(self) -> None:
+        """A group was written and is not synced yet."""
         self._groups += 1
         self._is_sealed = False
         if self._dirty_since is None:
             self._dirty_since = time.monotonic()
 
     def _count_sync(self, took_us: int) -> None:
+        """All that was written is synced now."""
         self._dirty_since = None
         self._fsyncs += 1
         self._fsync_us_sum += took_us
-        self._fsync_us_max = max(self._fsync_us_max, took_us)
+        if took_us > self._fsync_us_max:
+            self._fsync_us_max = took_us
 
     # On the helper thread
 
@@ -386,8 +402,7 @@ class LogWriter:
 
     def _watch(self) -> None:
         """See to it that what was just written is synced and sealed in time."""
-        self._written_at = time.monotonic()
-        if self._look_timer is None and self._fsync != NEVER:
+        if self._fsync != NEVER:
             self._look_timer = self._loop.call_later(REST_SECONDS, self._look)
 
     def _look(self) -> None:

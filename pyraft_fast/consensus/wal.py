@@ -25,15 +25,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from pyraft_fast._entry import KIND_RESET, header, seal
+from pyraft_fast._entry import KIND_RESET, check_records, seal
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.errors import StorageError, check
 from pyraft_fast.limits import SEGMENT_BYTES
 from pyraft_fast.storage import names
 from pyraft_fast.storage.disk import OS_DISK, Disk, failed, read_exactly, write_all, write_zeros
-from pyraft_fast.storage.groups import Head, State, check_records, encode_group, encode_head, padded
+from pyraft_fast.storage.groups import Head, State, encode_group, encode_head
 from pyraft_fast.storage.oldfiles import OldFiles
 from pyraft_fast.storage.reader import OpenSegment, read_entries
 from pyraft_fast.storage.segments import (
@@ -51,22 +51,13 @@ from pyraft_fast.storage.spares import Spares, remove_temporary
 _HEAD_ROOM_BYTES = 4096  # segment record and first group of a new segment, generously
 
 
-class Piece(NamedTuple):
+@dataclass(slots=True)
+class Piece:
     """Bytes to be written to an open segment."""
 
     fd: int
     data: bytes
     offset: int
-
-
-class _Plan(NamedTuple):
-    """A group that has its place; `begin` is where in it the first of `records` lies."""
-
-    state: HardState
-    first_index: int
-    records: Sequence[bytes]
-    group: bytes
-    begin: int
 
 
 class Wal:
@@ -83,7 +74,7 @@ class Wal:
         self._spares = Spares(disk, folder, identity.nid, segment_bytes)
         self._old = OldFiles(disk, self._sync_folder)
         self._closed = False
-        self._state = HardState(0, "", 0)
+        self._state: State = HardState(0, "", 0)
         self._last_term = 0
         self._start = 0
         self._end = 0  # of what was written to the current segment
@@ -155,7 +146,7 @@ class Wal:
         return Recovered(
             fresh,
             self._identity,
-            self._state,
+            found.state if found else HardState(0, "", 0),
             self._positions.first,
             self._positions.last,
             self._last_term,
@@ -229,14 +220,14 @@ class Wal:
         Raises StorageError when nothing of the group was taken (its errno tells why, for example
         ENOSPC; the log stands as before and the call may be repeated), or when the log is dead.
         """
-        plan = self._plan(state, records)
-        if not self._fits(plan):
-            first_index = plan.first_index
+        first_index, term = self._check(state, records)
+        group, places = self._encode(state, records)
+        if self._end + len(group) > self._files[-1].head.size_bytes:
             last_term = self._last_term if first_index > self._positions.last else 0
-            self._rotate(first_index, last_term, self._state, [], len(plan.group))
-            plan = self._plan(state, records)
-        self._write(plan.group)
-        self._accept(plan)
+            self._rotate(first_index, last_term, self._state, [], len(group))
+            group, places = self._encode(state, records)
+        self._write(group)
+        self._accept(state, len(group), first_index, term, places)
 
     def stage(self, state: State, records: Sequence[bytes], synced: bool) -> Piece | None:
         """What `append` would write, for the caller to write at once and to report by `landed`.
@@ -245,12 +236,13 @@ class Wal:
         sync just this piece (`synced`), there is something before it that is not durable. Then
         `append` is to be called. Until `landed` nothing else may be. Writer thread.
         """
-        plan = self._plan(state, records)
-        if not self._fits(plan) or (synced and self._durable < self._end):
+        first_index, term = self._check(state, records)
+        group, places = self._encode(state, records)
+        file, end = self._files[-1], self._end
+        if end + len(group) > file.head.size_bytes or (synced and self._durable < end):
             return None
-        piece = Piece(self._files[-1].fd, plan.group, self._end)
-        self._accept(plan)
-        return piece
+        self._accept(state, len(group), first_index, term, places)
+        return Piece(file.fd, group, end)
 
     def landed(self, synced: bool) -> None:
         """The staged piece is written, and durable if it was to be synced. Writer thread."""
@@ -367,35 +359,27 @@ class Wal:
         if self._dead:
             raise StorageError(f"the log in {self._folder} cannot be written: {self._dead}")
 
-    def _encode(self, state: HardState, records: Sequence[bytes]) -> tuple[bytes, int]:
+    def _check(self, state: State, records: Sequence[bytes]) -> tuple[int, int]:
+        """May this group be written? Returns its first index and the term of its last record."""
+        self._check_alive()
+        check(state.term >= self._state.term, "terms never go back", state, self._state)
+        return check_records(records, self._positions.last, self._state.commit)
+
+    def _encode(self, state: State, records: Sequence[bytes]) -> tuple[bytes, list[int]]:
+        """A group for the next place of the current segment, and the places of its records."""
         head = self._files[-1].head
         return encode_group(head, self._end, state, self._start, self._durable, records)
 
-    def _plan(self, state: State, records: Sequence[bytes]) -> _Plan:
-        """Check a group and give it the next place of the current segment."""
-        self._check_alive()
-        hard = HardState(state.term, state.vote, state.commit)
-        check(hard.term >= self._state.term, "terms never go back", hard, self._state)
-        first_index = check_records(records, self._positions.last, self._state.commit)
-        return _Plan(hard, first_index, records, *self._encode(hard, records))
-
-    def _fits(self, plan: _Plan) -> bool:
-        return self._end + len(plan.group) <= self._files[-1].head.size_bytes
-
-    def _accept(self, plan: _Plan) -> None:
-        """Take a group for a part of the log."""
-        self._state = plan.state
-        records = plan.records
-        if records:
-            offsets = []
-            at = self._end + plan.begin
-            for record in records:
-                offsets.append(at)
-                at += padded(len(record))
+    def _accept(
+        self, state: State, size: int, first_index: int, last_term: int, places: list[int]
+    ) -> None:
+        """Take a group of `size` bytes for a part of the log."""
+        self._state = state
+        if places:
             with self._lock:
-                self._positions.put_all(plan.first_index, self._files[-1].head.sequence, offsets)
-            self._last_term = header(records[-1]).term
-        self._end += len(plan.group)
+                self._positions.put_all(first_index, self._files[-1].head.sequence, places)
+            self._last_term = last_term
+        self._end += size
 
     def _write(self, group: bytes) -> None:
         """Put `group` behind what was written. Takes a failed write back before it raises."""
@@ -435,7 +419,7 @@ class Wal:
         self,
         first_index: int,
         last_term: int,
-        state: HardState,
+        state: State,
         records: Sequence[bytes],
         room_bytes: int = 0,
     ) -> None:

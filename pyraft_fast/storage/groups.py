@@ -23,6 +23,9 @@ full sectors that hold zeros, or one byte short of zeros, by right. So one chang
 can never pass for a torn write. What no single copy can tell from a torn write is a last group
 whose whole sector came back as zeros; the next group or `Wal.seal` closes that gap, because it
 claims the bytes before it.
+
+Groups are made by `_entry.seal_group`, in compiled code, since every write makes one; they are read
+here, when a log is opened.
 """
 
 from __future__ import annotations
@@ -42,10 +45,11 @@ from pyraft_fast._entry import (
     header,
     packb,
     seal,
+    seal_group,
     unpackb,
     verify,
 )
-from pyraft_fast.errors import ProtocolError, StorageError, check
+from pyraft_fast.errors import ProtocolError, StorageError
 from pyraft_fast.storage.disk import SECTOR_BYTES
 
 MAGIC = "pyraft-fast log"
@@ -55,8 +59,6 @@ TRAILER = b"\xa5" * ALIGN_BYTES
 KINDS_IN_LOG = frozenset((KIND_NOOP, KIND_COMMANDS, KIND_CONFIG, KIND_RESET))
 
 _STATE_BYTES_MAX = 1024  # a STATE record with room for a list of blank sectors
-_BLANK_RANGES_MAX = 32
-_BLANK_RUN = bytes(SECTOR_BYTES // 2 - 1)  # every nearly blank sector contains such a run
 _STATE_MARK = bytes((KIND_STATE, VERSION, 0, 0))  # the last four bytes of a STATE header
 
 
@@ -69,7 +71,7 @@ class HardState(NamedTuple):
 
 
 class State(Protocol):
-    """What a group needs of a hard state; `vote` is "" where none was given."""
+    """What a group needs of a hard state; `vote` is "" where none was given. Never changed."""
 
     @property
     def term(self) -> int: ...
@@ -185,100 +187,29 @@ def decode_head(data: bytes) -> tuple[Head, int]:
     return head, padded(found.length)
 
 
-def check_records(records: Sequence[bytes], last: int, commit: int) -> int:
-    """Hold what replay will demand of a group behind `last`; returns the index it begins with."""
-    if not records:
-        return last + 1
-    first_index = index = header(records[0]).index
-    rule = "entries ascend by one, and committed ones stay"
-    check(min(last, commit) < index <= last + 1, rule, index, last, commit)
-    for record in records:
-        found = header(record)
-        check(found.index == index, rule, found.index, index)
-        check(found.length == len(record), "a record is whole", found.length, len(record))
-        index += 1
-    return first_index
-
-
 def encode_group(
     head: Head,
     offset: int,
-    state: HardState,
+    state: State,
     start: int,
     durable_offset: int,
     records: Sequence[bytes],
-) -> tuple[bytes, int]:
+) -> tuple[bytes, list[int]]:
     """One group that will lie at `offset` of the segment `head`.
 
-    Returns its bytes and where in them the first of `records` begins.
+    Returns its bytes, and where in the segment each of `records` will lie.
     """
-    parts: list[bytes] = []
-    for record in records:
-        parts.append(record)
-        if gap := -len(record) % ALIGN_BYTES:
-            parts.append(bytes(gap))
-    parts.append(TRAILER)
-    body = b"".join(parts)
-    blanks: list[int] = []
-    long = _BLANK_RUN in body
-    if long:
-        blanks = _blank_ranges(body, offset + _STATE_BYTES_MAX)
-    values = [state.term, state.vote, state.commit, durable_offset, start, len(body), blanks]
-    payload = _pack_to_length(values, _STATE_BYTES_MAX - HEADER_SIZE if long else 0)
-    length = HEADER_SIZE + len(payload)
-    record = seal(
-        KIND_STATE,
-        state.commit,
-        state.term,
-        length,  # the length once more: one changed byte cannot move the record's end
+    return seal_group(
+        records,
         head.identity.incarnation,
         head.sequence,
         offset,
-        len(records),
-        payload,
+        start,
+        durable_offset,
+        state.term,
+        state.vote,
+        state.commit,
     )
-    return record + body, length
-
-
-def _pack_to_length(values: list[Any], length: int) -> bytes:
-    """msgpack of `values` and a filler, `length` bytes (0: as few as give whole 8-byte units).
-
-    The filler is eight dots at least, so the last unit of a STATE record is never zeros.
-    """
-    bare = len(packb([*values, ""]))
-    if length:
-        filler = length - bare - 2  # a string of 256 and more has two more bytes of length
-        check(filler >= 256, "room for the list of blank sectors", bare)
-    else:
-        filler = ALIGN_BYTES + -bare % ALIGN_BYTES
-    payload = packb([*values, "." * filler])
-    check(len(payload) % ALIGN_BYTES == 0, "a STATE record has whole units", len(payload))
-    check(not length or len(payload) == length, "length of a STATE record", len(payload), length)
-    return payload
-
-
-def _blank_ranges(body: bytes, offset: int) -> list[int]:
-    """Full sectors of `body` (which will lie at `offset`) with at most one byte that is not zero.
-
-    Flat pairs (first sector of the file, count). Past `_BLANK_RANGES_MAX` the last range swallows
-    the rest: for sectors in it zeros prove nothing, so a torn write there reads as damage.
-    """
-    ranges: list[tuple[int, int]] = []
-    sector = -(-offset // SECTOR_BYTES)
-    while (hit := body.find(_BLANK_RUN, sector * SECTOR_BYTES - offset)) >= 0:
-        sector = (offset + hit) // SECTOR_BYTES
-        begin = sector * SECTOR_BYTES - offset
-        part = body[begin : begin + SECTOR_BYTES]
-        if len(part) < SECTOR_BYTES:
-            break
-        if part.count(0) >= SECTOR_BYTES - 1:
-            if ranges and (sum(ranges[-1]) == sector or len(ranges) == _BLANK_RANGES_MAX):
-                first = ranges[-1][0]
-                ranges[-1] = (first, sector + 1 - first)
-            else:
-                ranges.append((sector, 1))
-        sector += 1
-    return [number for pair in ranges for number in pair]
 
 
 def parse_group(data: bytes, head: Head, offset: int) -> Group | Broken | None:

@@ -131,15 +131,14 @@ class Positions:
 
     def put_all(self, index: int, sequence: int, offsets: Sequence[int]) -> None:
         """Entries from `index` on lie at `offsets` of segment `sequence`."""
-        if not offsets:
+        base = sequence << _OFFSET_BITS
+        cells = self._cells
+        is_next = index == self.first + len(cells)
+        if is_next and len(offsets) <= self._cells_max - len(cells):
+            for offset in offsets:
+                cells.append(base | offset)
             return
-        self.put(index, sequence, offsets[0])
-        room = self._cells_max - len(self._cells)
-        if len(offsets) <= room:
-            base = sequence << _OFFSET_BITS
-            self._cells.extend([base | offset for offset in offsets[1:]])
-            return
-        for number, offset in enumerate(offsets[1:], index + 1):
+        for number, offset in enumerate(offsets, index):
             self.put(number, sequence, offset)
 
     def restart(self, first: int) -> None:

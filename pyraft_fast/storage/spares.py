@@ -43,9 +43,8 @@ class Spares:
         self._made = 0
 
     def wanted(self) -> bool:
-        """True if none is ready and none is being made."""
-        with self._lock:
-            return self._ready is None and not self._busy and not self._closed
+        """True if none is ready and none is being made; by a glance, `prepare` looks closer."""
+        return self._ready is None and not self._busy and not self._closed
 
     def prepare(self) -> None:
         """Make one ready, unless one is. Raises StorageError (nothing is left behind then)."""

@@ -175,9 +175,9 @@ REPLICATION: Final[list[Bug]] = [
             "self.last = last\n    self.commit = min(self.commit, last)\n",
         ),
         (
-            "storage.groups:check_records",
-            "min(last, commit) < index <=",
-            "index <=",
+            "consensus.wal:Wal._check",
+            "self._positions.last, self._state.commit",
+            "self._positions.last, 0",
         ),
         ("storage.segments:_Replay._entry", "if found.index <= min(", "if 0 > min("),
         seeds=40,

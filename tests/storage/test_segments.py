@@ -34,7 +34,9 @@ STATE = HardState(4, NID, 12)
 
 def placed(records: list[bytes], offset: int, durable: int = 0) -> tuple[bytes, int]:
     """A segment's bytes with one group at `offset`, and where it ends."""
-    group, _ = encode_group(HEAD, offset, STATE, 5, durable, records)
+    group, places = encode_group(HEAD, offset, STATE, 5, durable, records)
+    found = zip(places, records, strict=True)
+    assert [group[at - offset :][: len(record)] for at, record in found] == records
     return bytes(offset) + group + bytes(HEAD.size_bytes - offset - len(group)), offset + len(group)
 
 
