@@ -4,7 +4,7 @@
     Row         one command of the handler tables
     Origin      whoever sends commands and gets their answers in order
     Line        an origin that is a client's connection: bytes in, answers out
-    OpenBatch, Intake   writes on their way into the log
+    OpenBatch, SentBatch, Intake   writes on their way into the log
     ReadGroup   reads that share a round
     Rounds      a level of reads whose reads of a turn share one group
     Desk, Traffic   what all connections share, and what is counted of them
@@ -25,6 +25,7 @@ from cpython.dict cimport PyDict_GetItemWithError
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
 
+from pyraft_fast._entry import Batch
 from pyraft_fast._resp import Parser, encode_into
 from pyraft_fast.errors import CommandError, NoAuth, ProtocolError, RaftException, check
 from pyraft_fast import limits
@@ -114,44 +115,7 @@ cdef class Origin:
         return False
 
 
-cdef class OpenBatch:
-    """The batch that still takes commands; `born` is the loop time of its first one."""
-
-    cdef readonly object commands
-    cdef readonly list ops
-    cdef public double born
-
-    def __init__(self, commands, double born):
-        self.commands = commands
-        self.ops = []
-        self.born = born
-
-
-cdef class Intake:
-    """The open batch and its serial number; `full` is back-pressure."""
-
-    cdef public OpenBatch open
-    cdef public long long serial
-    cdef public bint full
-
-    cpdef write(self, Origin origin, words, offset):
-        """Put a write into the open batch; raises CommandError when it cannot be encoded."""
-        cdef OpenBatch batch = self.open
-        commands = batch.commands
-        commands.add(words, offset)
-        if not PyList_GET_SIZE(batch.ops):
-            self._first(batch)
-        if origin.reads:
-            self._take_reads(origin, batch)
-        batch.ops.append(origin)
-        origin.batch_serial = self.serial
-        origin.waiting += 1
-        if (
-            len(commands) >= _bounds.batch_commands_max
-            or commands.nbytes >= _bounds.batch_bytes_soft
-        ):
-            self._close()
-            self._send_unsent()
+include "_turn_intake.pxi"
 
 
 cdef class ReadGroup:
@@ -258,7 +222,7 @@ def run(Desk desk not None, Line line not None, list commands not None):
             continue
         if row.write:
             try:
-                intake.write(line, words, 0)
+                intake.put(line, words, 0)
             except CommandError as error:
                 line.reply(error)
             if intake.full:
