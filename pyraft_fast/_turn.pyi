@@ -173,6 +173,23 @@ class Desk:
 @disjoint_base
 class Place:
     position: int
+    index: int
+    term: int
+    time_ms: int
+    incarnation: int
+    commands: int
+    log_bytes: int
+    commands_total: int
+    applying: bool
+    _noting: bool
+    sessions: Any
+    _host: Any
+    _rows: Any
+    _gate: Any
+    _track: Any
+    _dirty: list[Origin]
+    def record(self, record: Any) -> None: ...
+    def _advance(self, head: Any) -> None: ...
 
 def perform(row: Any, subject: object, words: Any) -> Any: ...
 def run(desk: Desk, line: Line, commands: list[list[str]]) -> int: ...
