@@ -8,7 +8,6 @@ a bell that rings between the two is then heard again, and no record lies unseen
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from pyraft_fast._ring import Ring
@@ -23,14 +22,18 @@ def make_bell() -> int:
 
 def wake(bell: int) -> None:
     """Ring `bell`; whoever watches it for reading wakes up."""
-    with contextlib.suppress(BlockingIOError):  # rung 2**64-2 times and never heard
+    try:
         os.eventfd_write(bell, 1)
+    except BlockingIOError:  # rung 2**64-2 times and never heard
+        return
 
 
 def clear(bell: int) -> None:
     """Silence `bell`, before taking from the ring."""
-    with contextlib.suppress(BlockingIOError):  # it was not rung
+    try:
         os.eventfd_read(bell)
+    except BlockingIOError:  # it was not rung
+        return
 
 
 class Reader:

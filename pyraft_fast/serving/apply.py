@@ -40,6 +40,8 @@ class NodeFailure(RaftException):
 class Applier(_turn.Place):
     """The state machine's driver. Loop thread only."""
 
+    _track: Track
+
     def __init__(
         self,
         host: Host,
