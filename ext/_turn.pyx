@@ -25,10 +25,10 @@ from cpython.dict cimport PyDict_GetItemWithError
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
 
-from pyraft_fast._entry import KIND_COMMANDS, Batch, decode_record, header
+from pyraft_fast._entry import decode_record, header
 from pyraft_fast._resp import Parser, encode_into
 from pyraft_fast.errors import CommandError, NoAuth, ProtocolError, RaftException, check
-from pyraft_fast import limits
+from pyraft_fast import _entry, limits
 
 cdef enum:
     TAKE_MAX = 1024  # commands taken from the parser at a time

@@ -1,6 +1,6 @@
 # The log on its way into the data: one record, and the commands in it. Included by _turn.pyx.
 
-cdef int COMMANDS = KIND_COMMANDS
+cdef int COMMANDS = _entry.KIND_COMMANDS
 cdef dict NO_ROWS = {}
 cdef object ZERO = 0
 
