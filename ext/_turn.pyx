@@ -4,11 +4,11 @@
     Row         one command of the handler tables
     Origin      whoever sends commands and gets their answers in order
     Line        an origin that is a client's connection: bytes in, answers out
-    OpenBatch, Intake   writes on their way into the log
+    OpenBatch, SentBatch, Intake   writes on their way into the log
     ReadGroup   reads that share a round
     Rounds      a level of reads whose reads of a turn share one group
     Desk, Traffic   what all connections share, and what is counted of them
-    Place       which command of the log is being applied
+    Place       how far the log is applied, and by which command of it
     run, run_reads, apply, answer   the loops
 
 Only what happens per command is here. Each class has the rest of itself in Python, in a class of
@@ -25,12 +25,14 @@ from cpython.dict cimport PyDict_GetItemWithError
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
 
+from pyraft_fast._entry import decode_record, header
 from pyraft_fast._resp import Parser, encode_into
 from pyraft_fast.errors import CommandError, NoAuth, ProtocolError, RaftException, check
-from pyraft_fast import limits
+from pyraft_fast import _entry, limits
 
 cdef enum:
     TAKE_MAX = 1024  # commands taken from the parser at a time
+    FRESH = 0  # serving.sessions
     RIDING = 1 << 19  # in the place of a read that rides in a batch: no command's place
 
 
@@ -114,44 +116,7 @@ cdef class Origin:
         return False
 
 
-cdef class OpenBatch:
-    """The batch that still takes commands; `born` is the loop time of its first one."""
-
-    cdef readonly object commands
-    cdef readonly list ops
-    cdef public double born
-
-    def __init__(self, commands, double born):
-        self.commands = commands
-        self.ops = []
-        self.born = born
-
-
-cdef class Intake:
-    """The open batch and its serial number; `full` is back-pressure."""
-
-    cdef public OpenBatch open
-    cdef public long long serial
-    cdef public bint full
-
-    cpdef write(self, Origin origin, words, offset):
-        """Put a write into the open batch; raises CommandError when it cannot be encoded."""
-        cdef OpenBatch batch = self.open
-        commands = batch.commands
-        commands.add(words, offset)
-        if not PyList_GET_SIZE(batch.ops):
-            self._first(batch)
-        if origin.reads:
-            self._take_reads(origin, batch)
-        batch.ops.append(origin)
-        origin.batch_serial = self.serial
-        origin.waiting += 1
-        if (
-            len(commands) >= _bounds.batch_commands_max
-            or commands.nbytes >= _bounds.batch_bytes_soft
-        ):
-            self._close()
-            self._send_unsent()
+include "_turn_intake.pxi"
 
 
 cdef class ReadGroup:
@@ -213,12 +178,6 @@ cdef class Desk:
     cdef public bint reading  # read handlers run
 
 
-cdef class Place:
-    """Which command of an entry is being applied."""
-
-    cdef public long long position
-
-
 cpdef object perform(row, subject, words):
     """Run a handler; its exceptions become error values. Any object with a function is a row."""
     try:
@@ -258,7 +217,7 @@ def run(Desk desk not None, Line line not None, list commands not None):
             continue
         if row.write:
             try:
-                intake.write(line, words, 0)
+                intake.put(line, words, 0)
             except CommandError as error:
                 line.reply(error)
             if intake.full:
@@ -340,29 +299,6 @@ cpdef run_reads(Desk desk, Origin origin):
         desk.reading = False
 
 
-cdef object row_of(Place place, dict known, command):
-    """The row of (offset, words), or what notes the changes of one."""
-    offset, words = command
-    cdef PyObject* found = NULL
-    if offset == 0:
-        found = PyDict_GetItemWithError(known, words[0])
-    return <object> found if found != NULL else place.find_row(offset, words)
-
-
-cdef object carry_out(Place place, row, node, words):
-    """Run a handler for the log; the node cannot go on where it could not even do that."""
-    try:
-        if isinstance(row, Row):
-            return (<Row> row).function(node, words)
-        return row.function(node, words)
-    except RaftException as error:
-        return error
-    except MemoryError:
-        place.out_of_memory(row)
-    except BaseException as error:  # SystemExit too
-        return row.failure(error)
-
-
 def confirm(ReadGroup group not None, list dirty not None):
     """Let the reads of a group run, each at its place: their origins become dirty."""
     cdef Origin origin
@@ -374,40 +310,5 @@ def confirm(ReadGroup group not None, list dirty not None):
     group.origins.clear()
 
 
-def apply(Place place not None, node, list commands not None, dict known not None):
-    """Execute commands of the log that nobody waits for here."""
-    cdef Py_ssize_t position
-    for position in range(PyList_GET_SIZE(commands)):
-        command = commands[position]
-        place.position = position
-        carry_out(place, row_of(place, known, command), node, command[1])
-
-
-def answer(
-    Place place not None, node, list commands not None, list ops not None, dict known not None,
-    list dirty not None,
-):
-    """Execute commands of the log and the reads between them, and answer their origins."""
-    cdef Py_ssize_t position = 0, total = PyList_GET_SIZE(commands)
-    cdef Origin origin
-    for op in ops:
-        if isinstance(op, Origin):
-            if position == total:
-                check(False, "a command for each op", len(ops), total)
-            origin = <Origin> op
-            command = commands[position]
-            words = command[1]
-            place.position = position
-            position += 1
-            row = row_of(place, known, command)
-        else:
-            origin, row, words = op
-            place.position = position | RIDING  # this node alone runs it: dice of its own
-        origin.take(carry_out(place, row, node, words))
-        if not origin.dirty:
-            origin.dirty = True
-            dirty.append(origin)
-    check(position == total, "an op for each command", position, total)
-
-
+include "_turn_record.pxi"
 include "_turn_line.pxi"

@@ -81,12 +81,55 @@ class OpenBatch:
     born: float
     def __init__(self, commands: Batch, born: float) -> None: ...
 
+@final
+class SentBatch:
+    @property
+    def number(self) -> int: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def deadline(self) -> float: ...
+    ops: list[Any] | None
+
 @disjoint_base
 class Intake:
     open: OpenBatch
     serial: int
     full: bool
+    serving: bool
+    start: int
+    batches_max: int
+    bytes_max: int
+    unsent_max: int
+    still_max: int
+    grow_seconds: float
+    gather_seconds: float
+    answer_seconds: float
+    _loop: Any
+    _sink: Any
+    _arm: Callable[[], None]
+    _resume: Callable[[], None]
+    _new_commands: Callable[[], Batch]
+    _unsent: deque[OpenBatch]
+    _sent: deque[SentBatch]
+    _unsent_bytes: int
+    _sent_bytes: int
+    _next_number: int
+    _turn_scheduled: bool
+    _seen: int
+    _still: int
     def write(self, origin: Origin, words: Any, offset: int) -> None: ...
+    def applied(self, number: int) -> list[Any] | None: ...
+    def _first(self, batch: OpenBatch) -> None: ...
+    def _schedule(self) -> None: ...
+    def _turn_end(self) -> None: ...
+    def _close(self) -> None: ...
+    def _fresh(self) -> OpenBatch: ...
+    def _send_unsent(self) -> None: ...
+    def _next_unsent(self) -> OpenBatch: ...
+    def _relieve(self) -> None: ...
 
 @disjoint_base
 class ReadGroup:
@@ -130,6 +173,23 @@ class Desk:
 @disjoint_base
 class Place:
     position: int
+    index: int
+    term: int
+    time_ms: int
+    incarnation: int
+    commands: int
+    log_bytes: int
+    commands_total: int
+    applying: bool
+    _noting: bool
+    sessions: Any
+    _host: Any
+    _rows: Any
+    _gate: Any
+    _track: Any
+    _dirty: list[Origin]
+    def record(self, record: Any) -> None: ...
+    def _advance(self, head: Any) -> None: ...
 
 def perform(row: Any, subject: object, words: Any) -> Any: ...
 def run(desk: Desk, line: Line, commands: list[list[str]]) -> int: ...

@@ -54,7 +54,7 @@ def script(dice: random.Random, steps: int) -> Iterator[tuple[Any, ...]]:
             sizes = [dice.choice([1, 7, 40, 200, 1000]) for _ in range(dice.randrange(1, 12))]
             yield "come", slot, data, sizes
         elif draw < 0.5:
-            yield ("turn_ends",)
+            yield dice.choice([("turn_ends",)] * 9 + [("pipe", dice.random() < 0.3)])
         elif draw < 0.6:
             yield ("applied",)
         elif draw < 0.66:
@@ -79,7 +79,8 @@ def script(dice: random.Random, steps: int) -> Iterator[tuple[Any, ...]]:
                 [
                     ("stall", slot), ("stall", slot), ("stall", slot), ("keep", True),
                     ("foreign", calls_of(dice, ["set", "SET", "add"])), ("end", slot),
-                    ("lose", slot), ("close", dice.random() < 0.3), ("load", True, False),
+                    ("lead", dice.random() < 0.7), ("lose", slot), ("load", True, False),
+                    ("close", dice.random() < 0.3),
                     ("load", False, False), ("load", False, dice.random() < 0.5),
                 ]
             )  # fmt: skip

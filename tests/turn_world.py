@@ -47,6 +47,10 @@ COLD = {
     for name, value in vars(Connection).items()
     if isinstance(value, FunctionType) and name not in ("__init__", "connection_made")
 }
+INTAKE = (
+    "serial", "full", "serving", "_unsent_bytes", "_sent_bytes", "_next_number", "_turn_scheduled",
+    "_seen", "_still",
+)  # fmt: skip
 UNSENT_MAX, SENT_MAX, FRESH_JOINS, ON_HOLD_MAX = 3, 2, 4, 6
 
 
@@ -58,8 +62,19 @@ class NodeStops(Exception):
     """A node without memory cannot go on."""
 
 
+class Payload:
+    """What a batch sends."""
+
+    def __init__(self, items: list[Any], nbytes: int) -> None:
+        self.items = items
+        self.nbytes = nbytes
+
+    def __len__(self) -> int:
+        return self.nbytes
+
+
 class Commands:
-    """The payload of a batch."""
+    """The payload of a batch that is open."""
 
     def __init__(self) -> None:
         self.items: list[Any] = []
@@ -67,6 +82,9 @@ class Commands:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def take(self) -> Payload:
+        return Payload(self.items, self.nbytes)
 
     def add(self, words: Any, offset: int) -> None:
         if words[-1] == "unfit":
@@ -175,29 +193,23 @@ def classes_over(turn: Any) -> SimpleNamespace:
     class Intake(turn.Intake):
         ride = propose.Proposer.ride
         _take_reads = propose.Proposer._take_reads
+        set_serving = propose.Proposer.set_serving
 
         def __init__(self, world: World) -> None:
-            self.world = world
+            self._loop = SimpleNamespace(time=lambda: world.time, call_soon=world.due.append)
+            self._sink = SimpleNamespace(propose=world.propose, is_behind=lambda: world.behind)
+            self._arm = lambda: world.log.append(("arm",))
+            self._resume = lambda: world.desk.resume()
+            self._new_commands = Commands
             self.open = turn.OpenBatch(Commands(), 0.0)
-            self.unsent: deque[Any] = deque()
-            self.sent: deque[Any] = deque()
-
-        def _first(self, batch: Any) -> None:
-            batch.born = self.world.time
-            self.world.log.append(("first", self.serial))
-
-        def _close(self) -> None:
-            self.unsent.append(self.open)
-            self.open = turn.OpenBatch(Commands(), 0.0)
-            self.serial += 1
-            self.full = self.full or len(self.unsent) >= UNSENT_MAX
-
-        def _send_unsent(self) -> None:
-            while self.unsent and len(self.sent) < SENT_MAX:
-                self.sent.append(self.unsent.popleft())
-            if self.full and len(self.unsent) <= UNSENT_MAX // 2:
-                self.full = False
-                self.world.desk.resume()
+            self.batches_max, self.unsent_max, self.bytes_max = SENT_MAX, UNSENT_MAX, 400
+            self.still_max, self.grow_seconds, self.gather_seconds = 1, 4.0, 3.0
+            self.answer_seconds = 10.0
+            self._unsent, self._sent = deque(), deque()
+            self._unsent_bytes = self._sent_bytes = self._seen = self._still = 0
+            self._turn_scheduled = False
+            self.start = self._next_number = 1
+            self.serving = True
 
     class Place(turn.Place):
         world: World
@@ -239,6 +251,8 @@ class World:
         self.kinds = classes_over(turn)
         self.log: list[Any] = []
         self.time = 0.0
+        self.due: list[Any] = []  # for the end of the turn
+        self.behind = False  # what was sent lies in the pipe
         self.groups = 0
         self.group = self.new_group()
         self.local = self.kinds.Group(-1, confirmed=True)
@@ -267,6 +281,9 @@ class World:
         self.slots = [self.connect() for _ in range(3)]
 
     # What the loop calls
+
+    def propose(self, start: int, number: int, count: int, payload: Any) -> None:
+        self.log.append(("propose", start, number, count, list(payload.items)))
 
     def find(self, name: str) -> Any:
         row = self.rows.get(name.lower())
@@ -327,19 +344,24 @@ class World:
                 break
 
     def turn_ends(self) -> None:
-        if self.proposer.open.ops:
-            self.proposer._close()
-        self.proposer._send_unsent()
+        due, self.due[:] = list(self.due), []
+        for function in due:
+            function()
         if self.group.origins:
             self.asked.append(self.group)
             self.group = self.new_group()
 
     def applied(self) -> None:
-        if self.proposer.sent:
-            batch = self.proposer.sent.popleft()
-            commands = batch.commands.items
-            self.turn.answer(self.place, self.host, commands, batch.ops, self.logged, self.dirty)
-            self.proposer._send_unsent()
+        if self.proposer._sent:
+            batch = self.proposer._sent[0]
+            commands, ops = batch.payload.items, self.proposer.applied(batch.number)
+            self.turn.answer(self.place, self.host, commands, ops, self.logged, self.dirty)
+
+    def pipe(self, behind: bool) -> None:
+        self.behind = behind
+
+    def lead(self, known: bool) -> None:
+        self.proposer.set_serving(known)
 
     def foreign(self, commands: list[Any]) -> None:
         self.turn.apply(self.place, self.host, commands, self.logged)
@@ -452,7 +474,10 @@ class World:
             "postponed": [origin.name for origin in desk.postponed],
             "dirty": [origin.name for origin in self.dirty],
             "known": list(desk.rows.known),
-            "proposer": (proposer.serial, proposer.full, len(proposer.unsent), proposer.open.born),
+            "proposer": {name: getattr(proposer, name) for name in INTAKE},
+            "batches": [batch.commands.items for batch in proposer._unsent],
+            "sent": [(sent.number, sent.count, sent.deadline) for sent in proposer._sent],
+            "open": (proposer.open.born, proposer.open.commands.items, len(self.due)),
             "ops": [self.op(op) for op in proposer.open.ops],
             "place": self.place.position,
             "group": (self.group.count, [origin.name for origin in self.group.origins]),

@@ -15,13 +15,14 @@ from typing import Any, Final
 from pyraft_fast import _entry, _turn
 from pyraft_fast._digest import Noted
 from pyraft_fast._turn import Origin
-from pyraft_fast.errors import InvariantError, RaftException, check
+from pyraft_fast.errors import InvariantError, RaftException
+from pyraft_fast.serving.batches import Ride
 from pyraft_fast.serving.host import Host
 from pyraft_fast.serving.members import NOBODY, read_members
 from pyraft_fast.serving.propose import Proposer
 from pyraft_fast.serving.reads import ReadGate
 from pyraft_fast.serving.rows import Row, Rows
-from pyraft_fast.serving.sessions import FRESH, GAP, Sessions
+from pyraft_fast.serving.sessions import GAP, Sessions
 from pyraft_fast.serving.track import OFF, Track
 from pyraft_fast.storage.snapshot import Meta, read_items, read_meta
 from pyraft_fast.worker.dice import Dice
@@ -30,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 POSITION_BITS: Final = 20  # of a dice seed: the command's place in its entry; _turn.RIDING is in it
 ITEMS_PER_SLICE: Final = 512  # of a snapshot, between looks at the clock
-NO_ROWS: Final[dict[str, Row | Noted]] = {}
 
 
 class NodeFailure(RaftException):
@@ -38,10 +38,9 @@ class NodeFailure(RaftException):
 
 
 class Applier(_turn.Place):
-    """The state machine's driver. Loop thread only.
+    """The state machine's driver. Loop thread only."""
 
-    `index` and `term` are of the last applied entry; `position` the command's place in it.
-    """
+    _track: Track
 
     def __init__(
         self,
@@ -60,19 +59,17 @@ class Applier(_turn.Place):
         self._dirty = dirty
         self._membership_changed = membership_changed
         self._track = Track(OFF, host.store) if track is None else track
-        self._noting = False  # the entry being applied is digested
+        self._noting = False
         self.sessions = Sessions()
         self.incarnation = 0
         self.index = 0
         self.term = 0
-        self.time_ms = 0  # the cluster's clock at that entry
+        self.time_ms = 0
         self.position = 0
-        self.applying = False  # handlers run
+        self.applying = False
         self.membership = b""
         self.members = NOBODY
-        self.commands = 0  # applied since the last snapshot
-        self.log_bytes = 0  # of their entries
-        self.commands_total = 0
+        self.commands = self.log_bytes = self.commands_total = 0
         self.snapshot_wanted: tuple[str, int, int] | None = None
         self._dice = Dice(0)
         self._dice_seed = 0
@@ -86,18 +83,10 @@ class Applier(_turn.Place):
             self._dice.seed(seed)
         return self._dice
 
-    def record(self, record: Any) -> None:
-        """Take one record of the ring.
-
-        Raises NodeFailure when the log asks for what this node cannot do. A SNAPSHOT record
-        only sets `snapshot_wanted`; the caller drives `load` before the next record.
-        """
-        head = _entry.header(record)
+    def _other(self, head: Any, record: Any) -> None:
+        """Of Place: a record of the ring that holds no commands."""
         kind = head.kind
-        if kind == _entry.KIND_COMMANDS:
-            if head.index > self.index:
-                self._commands(head, record)
-        elif kind == _entry.KIND_READ:
+        if kind == _entry.KIND_READ:
             self._gate.came_back(head.batch, head.index, head.time_ms, self.index)
         elif kind == _entry.KIND_READ_FAILED:
             self._gate.failed(head.batch)
@@ -116,60 +105,17 @@ class Applier(_turn.Place):
         else:
             raise InvariantError(f"a record of kind {kind} in the ring")
 
-    def _advance(self, head: Any) -> None:
-        """Move to the next entry and its time."""
-        check(head.index == self.index + 1, "no gap in the log", self.index, head.index)
-        self._digest(head.index)
-        with self._host.data_lock:
-            self._host.store.begin(head.time_ms)
-        self._moved(head)
+    def _own(self, head: Any) -> list[Origin | Ride] | None:
+        """Of Place: who waits here for an entry of this node that takes effect."""
+        own = head.start == self._proposer.start
+        return self._proposer.applied(head.batch) if own else None
 
-    def _digest(self, index: int) -> None:
-        """An entry is about to apply: digest it if its turn has come."""
-        self._noting = self._track.wants(index)
-        if self._noting:
-            self._track.begin()
-
-    def _moved(self, head: Any) -> None:
-        if self._noting:
-            self._noting = False
-            self._track.end(head.index)
-        self._track.index = head.index
-        self.index = head.index
-        self.term = head.term
-        self.time_ms = head.time_ms
-        if head.time_ms > self._gate.clock_ms:
-            self._gate.clock_ms = head.time_ms
-        self._gate.applied(head.index)
-
-    def _commands(self, head: Any, record: Any) -> None:
-        check(head.index == self.index + 1, "no gap in the log", self.index, head.index)
-        verdict = self.sessions.judge(head.origin, head.start, head.batch)
+    def _skip(self, head: Any, verdict: int) -> None:
+        """Of Place: an entry of commands that takes no effect."""
+        self._advance(head)
         own = head.origin == self.incarnation and head.start == self._proposer.start
-        if verdict != FRESH:
-            self._advance(head)
-            if own and verdict == GAP:
-                self._proposer.gap_seen(self.sessions.last(head.origin, head.start))
-            return
-        ops = self._proposer.applied(head.batch) if own else None
-        self.index = head.index  # dice are seeded from it
-        commands = _entry.decode_record(record) if head.count else []
-        self._digest(head.index)
-        self.applying = True
-        try:
-            with self._host.data_lock:
-                self._host.store.begin(head.time_ms)
-                known = NO_ROWS if self._noting else self._rows.logged
-                if ops is None:
-                    _turn.apply(self, self._host, commands, known)
-                else:
-                    _turn.answer(self, self._host, commands, ops, known, self._dirty)
-        finally:
-            self.applying = False
-        self.commands += len(commands)
-        self.log_bytes += head.length
-        self.commands_total += len(commands)
-        self._moved(head)
+        if own and verdict == GAP:
+            self._proposer.gap_seen(self.sessions.last(head.origin, head.start))
 
     def find_row(self, offset: int, words: Any) -> Row | Noted:
         """Of Place: the handler for a command of the log; a node without it cannot keep up."""

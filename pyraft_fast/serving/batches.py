@@ -35,21 +35,6 @@ def new_batch(born: float) -> OpenBatch:
     return OpenBatch(Batch(), born)
 
 
-class SentBatch:
-    """A batch with its number; `ops` is None once everybody in it was answered."""
-
-    __slots__ = ("count", "deadline", "number", "ops", "payload")
-
-    def __init__(
-        self, number: int, payload: bytes, count: int, ops: list[Origin | Ride], deadline: float
-    ) -> None:
-        self.number = number
-        self.payload = payload
-        self.count = count
-        self.ops: list[Origin | Ride] | None = ops
-        self.deadline = deadline
-
-
 def refuse(ops: list[Origin | Ride], error: RaftException, dirty: list[Origin]) -> None:
     """Answer everybody in a batch with `error`; a riding read is told to try again."""
     retry = TryAgain("the read was behind a write without an answer; it was not executed")

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import socket
 from collections import deque
-from collections.abc import Sequence
 from typing import Any, Final
 
 from pyraft_fast.errors import ProtocolError
@@ -50,6 +49,9 @@ class ConsensusChild:
         self._events = events
         self._child = start_child(listen_fd, lock_fd, ring_bytes=settings.ring_bytes)
         self._pipe = self._child.pipe
+        self.take = self._child.reader.take  # the ring
+        self.release = self._child.reader.release
+        self.sleep = self._child.reader.sleep
         self._decoder = pipe.Decoder()
         self._backlog: deque[bytes | memoryview] = deque()
         self._open = True
@@ -105,12 +107,17 @@ class ConsensusChild:
     def _write(self, *parts: bytes) -> None:
         if not self._open:
             return
-        waiting = bool(self._backlog)
-        self._backlog.extend(part for part in parts if part)  # a tick has no payload
-        if waiting:
+        if self._backlog:
+            self._backlog.extend(part for part in parts if part)  # a tick has no payload
             return
-        self._writable()
-        if self._backlog and self._open:
+        try:
+            sent = self._pipe.sendmsg(parts)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # the process is gone; reading from the pipe tells that
+            return
+        if sent < sum(map(len, parts)):
+            self._backlog.append(memoryview(b"".join(parts))[sent:])
             self._loop.add_writer(self._pipe.fileno(), self._drained)
 
     def _drained(self) -> None:
@@ -208,20 +215,6 @@ class ConsensusChild:
     def _bell(self) -> None:
         clear(self._child.to_serving)
         self._events.records()
-
-    # The ring
-
-    def take(self, bytes_max: int) -> Sequence[Any]:
-        """Records that have arrived, valid until `release`."""
-        return self._child.reader.take(bytes_max)
-
-    def release(self) -> None:
-        """Give the room of what was taken back."""
-        self._child.reader.release()
-
-    def sleep(self) -> bool:
-        """Say that this side waits for its bell; False when something arrived meanwhile."""
-        return self._child.reader.sleep()
 
     # The end
 

@@ -1,6 +1,7 @@
 """Gathers writes into batches, sends them to consensus, and remembers them until applied.
 
-It decides when a batch is closed, sent, sent again and given up. It refuses to know what a
+It decides when a batch is closed, sent, sent again and given up; the way of a batch with which
+nothing is amiss is `_turn.Intake`. It refuses to know what a
 command means and whether this node leads: consensus forwards batches itself.
 
 What a client is told follows from one fact, whether its batch got a number. Without one it
@@ -16,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from pyraft_fast._entry import Batch
 from pyraft_fast._turn import Intake, OpenBatch, Origin
 from pyraft_fast.errors import ClusterDown, RaftException, Uncertain, check
 from pyraft_fast.limits import (
@@ -23,7 +25,7 @@ from pyraft_fast.limits import (
     PENDING_BATCHES_MAX,
     PENDING_BYTES_MAX,
 )
-from pyraft_fast.serving.batches import Ride, SentBatch, new_batch, refuse
+from pyraft_fast.serving.batches import Ride, new_batch, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -61,19 +63,25 @@ class Proposer(Intake):
         self._dirty = dirty
         self._resume = resume  # called when `full` has become false again
         self._arm = arm  # called when somebody begins to wait: `sweep` is wanted then
+        self._new_commands = Batch
+        self.batches_max = PENDING_BATCHES_MAX
+        self.bytes_max = PENDING_BYTES_MAX
+        self.unsent_max = UNSENT_BATCHES_MAX
+        self.still_max = STILL_TURNS_MAX
+        self.grow_seconds = GROW_SECONDS_MAX
+        self.gather_seconds = GATHER_SECONDS
+        self.answer_seconds = ANSWER_SECONDS
         self.start = 0  # number of this serving session; 0: consensus is not there
         self.serving = False  # whether a leader is known, so that sending makes sense
         self.full = False  # back-pressure: connections must not add writes
         self.open = new_batch(0.0)
-        self.serial = 0  # of the open batch
-        self._unsent: deque[OpenBatch] = deque()
-        self._sent: deque[SentBatch] = deque()
-        self._unsent_bytes = 0
-        self._sent_bytes = 0
+        self.serial = 0
+        self._unsent = deque()
+        self._sent = deque()
+        self._unsent_bytes = self._sent_bytes = 0
         self._next_number = 1
         self._turn_scheduled = False
-        self._seen = 0  # commands in the open batch when it was last left open
-        self._still = 0  # turns since then that brought it none
+        self._seen = self._still = 0
         self._resent_after = -1  # last applied number when everything was re-sent for a gap
 
     # Adding commands
@@ -89,99 +97,13 @@ class Proposer(Intake):
         self._arm()
         self._schedule()
 
-    def _first(self, batch: OpenBatch) -> None:
-        batch.born = self._loop.time()
-        self._arm()
-        self._schedule()
-
     def _take_reads(self, origin: Origin, batch: OpenBatch) -> None:
         """Move unexecuted reads in front of the write that arrived behind them."""
         for _, row, words in origin.reads:
             batch.ops.append(Ride(origin, row, words))
         origin.reads.clear()
 
-    def _schedule(self) -> None:
-        if not self._turn_scheduled:
-            self._turn_scheduled = True
-            self._loop.call_soon(self._turn_end)
-
     # Sending
-
-    def _turn_end(self) -> None:
-        self._turn_scheduled = False
-        if self._may_grow():
-            self._schedule()
-            return
-        if self.open.ops and (self._room() or self._loop.time() - self.open.born >= GATHER_SECONDS):
-            self._close()
-        self._send_unsent()
-
-    def _may_grow(self) -> bool:
-        """Leave the batch open for a turn: the one before it still lies in the pipe.
-
-        Only while turns bring more, so nothing waits for a timer or an answer: a batch that goes
-        out later than it could is taken no later, and saves the work of one batch on all nodes.
-        Turns are short where clients are read fast, so a few of them may bring nothing.
-        """
-        count = len(self.open.ops)
-        self._still = 0 if count > self._seen else self._still + 1
-        self._seen = count
-        may_wait = count > 0 and self._still <= STILL_TURNS_MAX
-        is_young = self._loop.time() - self.open.born < GROW_SECONDS_MAX
-        return may_wait and is_young and self._room() and self._sink.is_behind()
-
-    def _room(self) -> bool:
-        return (
-            self.serving
-            and self.start != 0
-            and len(self._sent) < PENDING_BATCHES_MAX
-            and self._sent_bytes < PENDING_BYTES_MAX
-        )
-
-    def _close(self) -> None:
-        batch = self._fresh()
-        self._unsent.append(batch)
-        self._unsent_bytes += batch.commands.nbytes
-        if len(self._unsent) >= UNSENT_BATCHES_MAX or self._unsent_bytes >= PENDING_BYTES_MAX:
-            self.full = True
-
-    def _fresh(self) -> OpenBatch:
-        """Put a new batch in the place of the open one; returns the old one."""
-        batch, self.open = self.open, new_batch(0.0)
-        self.serial += 1
-        self._seen = self._still = 0
-        return batch
-
-    def _send_unsent(self) -> None:
-        unsent = self._unsent
-        while unsent and self._room():
-            self._send(self._next_unsent())
-        self._relieve()
-
-    def _next_unsent(self) -> OpenBatch:
-        batch = self._unsent.popleft()
-        self._unsent_bytes -= batch.commands.nbytes
-        return batch
-
-    def _relieve(self) -> None:
-        """End back-pressure when half of what may wait is gone."""
-        if (
-            self.full
-            and len(self._unsent) <= UNSENT_BATCHES_MAX // 2
-            and self._unsent_bytes <= PENDING_BYTES_MAX // 2
-        ):
-            self.full = False
-            self._resume()
-
-    def _send(self, batch: OpenBatch) -> None:
-        count = batch.commands.count
-        payload = batch.commands.take()
-        number = self._next_number
-        self._next_number += 1
-        sent = SentBatch(number, payload, count, batch.ops, batch.born + ANSWER_SECONDS)
-        self._sent.append(sent)
-        self._sent_bytes += len(payload)
-        self._sink.propose(self.start, number, count, payload)
 
     def resend(self) -> None:
         """Send every unapplied batch again, in order: leader or link changed, or a gap showed."""
@@ -201,16 +123,6 @@ class Proposer(Intake):
             self._schedule()
 
     # Answers
-
-    def applied(self, number: int) -> list[Origin | Ride] | None:
-        """The log took batch `number` of this session; returns who is to be answered from it."""
-        check(self._sent, "an applied batch of this session is pending", number)
-        batch = self._sent.popleft()
-        check(batch.number == number, "batches apply in order", batch.number, number)
-        self._sent_bytes -= len(batch.payload)
-        if self._unsent or self.full:
-            self._schedule()
-        return batch.ops
 
     def covered(self, number: int) -> None:
         """A snapshot says that batches up to `number` were applied; their results are not known."""

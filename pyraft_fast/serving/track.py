@@ -66,7 +66,8 @@ def check_mode(mode: str) -> str:
 class Track:
     """Digests of this node's entries. One thread.
 
-    `every` says which indexes are digested: its multiples, none when it is 0.
+    `every` says which indexes are digested: its multiples, none when it is 0. `begin` and `end`
+    enclose the application of each.
     """
 
     def __init__(self, mode: str, store: Store) -> None:
@@ -84,10 +85,6 @@ class Track:
         self._details_order: deque[int] = deque()
         self._commands = 0  # in `_details`
         self._removed = 0
-
-    def wants(self, index: int) -> bool:
-        """Whether this entry is digested; then `begin` and `end` must enclose its application."""
-        return self.every != 0 and index % self.every == 0
 
     def begin(self) -> None:
         """An entry that is digested is about to apply."""

@@ -55,7 +55,7 @@ class Machine:
     def do(self, *values: object) -> None:
         for value in values:
             index = self.track.index + 1
-            if self.track.wants(index):
+            if self.track.every and index % self.track.every == 0:
                 self.track.begin()
                 self.track.noted(self.row).function(None, ["put", value])
                 self.track.end(index)

@@ -12,7 +12,7 @@ _GATE: Final = "serving.reads:ReadGate."
 _JUDGE: Final = "serving.sessions:Sessions.judge"
 _CLOCK: Final = '__import__("pyraft_fast.serving.service", fromlist=["time"]).time'
 _OWN: Final = (
-    f"{_APPLIER}_commands",
+    f"{_APPLIER}_own",
     "head.start == self._proposer.start",
     "head.start == self._proposer.start"
     " and [b.number for b in list(self._proposer._sent)[:1]] == [head.batch]",
@@ -148,9 +148,9 @@ ANSWERS: Final[list[Bug]] = [
         "expiry-by-local-clock",
         "keys end by the clock of the node that applies, not by the entry's time",
         (
-            f"{_APPLIER}_commands",
-            "if ops is None:",
-            f"self._host.store.begin({_CLOCK}.time_ns() // 1_000_000)\n            if ops is None:",
+            "worker.store:Store.begin",
+            "self.now_ms = time_ms\n",
+            f"self.now_ms = time_ms = {_CLOCK}.time_ns() // 1_000_000\n",
         ),
         seeds=40,
     ),

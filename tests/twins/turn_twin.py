@@ -8,24 +8,19 @@ that inherit from `_turn` may inherit from these instead.
 from __future__ import annotations
 
 from collections import deque
-from types import SimpleNamespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from pyraft_fast import limits
+from pyraft_fast import _entry
 from pyraft_fast._resp import Parser, encode_into
 from pyraft_fast.errors import CommandError, NoAuth, ProtocolError, RaftException, check
+from tests.twins.intake_twin import Intake, OpenBatch, SentBatch, bounds
+
+__all__ = ["Intake", "OpenBatch", "SentBatch", "bounds"]
 
 TAKE_MAX = 1024
 RIDING = 1 << 19
-
-bounds = SimpleNamespace(
-    batch_bytes_soft=limits.BATCH_BYTES_SOFT,
-    batch_commands_max=limits.BATCH_COMMANDS_MAX,
-    output_bytes_max=limits.OUTPUT_BYTES_MAX,
-    output_bytes_pause=limits.OUTPUT_BYTES_PAUSE,
-    pipeline_commands_max=limits.PIPELINE_COMMANDS_MAX,
-    unanswered_bytes_max=2 * limits.COMMAND_BYTES_MAX,
-)
 
 
 class Row:
@@ -62,34 +57,6 @@ class Origin:
         return False
 
 
-class OpenBatch:
-    def __init__(self, commands: Any, born: float) -> None:
-        self.commands = commands
-        self.ops: list[Any] = []
-        self.born = born
-
-
-class Intake:
-    open: Any = None
-    serial = 0
-    full = False
-
-    def write(self: Any, origin: Any, words: Any, offset: int) -> None:
-        batch = self.open
-        batch.commands.add(words, offset)
-        if not batch.ops:
-            self._first(batch)
-        if origin.reads:
-            self._take_reads(origin, batch)
-        batch.ops.append(origin)
-        origin.batch_serial = self.serial
-        origin.waiting += 1
-        many = len(batch.commands) >= bounds.batch_commands_max
-        if many or batch.commands.nbytes >= bounds.batch_bytes_soft:
-            self._close()
-            self._send_unsent()
-
-
 class ReadGroup:
     level: Any = None
     context: Any = None
@@ -116,7 +83,63 @@ class Rounds:
 
 
 class Place:
-    position = 0
+    position = index = term = time_ms = incarnation = 0
+    commands = log_bytes = commands_total = 0
+    applying = _noting = False
+
+    def record(self: Any, record: Any) -> None:
+        head = _entry.header(record)
+        if head.kind != _entry.KIND_COMMANDS:
+            self._other(head, record)
+            return
+        if head.index <= self.index:
+            return
+        check(head.index == self.index + 1, "no gap in the log", self.index, head.index)
+        verdict = self.sessions.judge(head.origin, head.start, head.batch)
+        if verdict != 0:
+            self._skip(head, verdict)
+            return
+        ops = self._own(head) if head.origin == self.incarnation else None
+        self.index = head.index
+        commands = _entry.decode_record(record) if head.count else []
+        self.applying = True
+        try:
+            with self.entry(head):
+                known = {} if self._noting else self._rows.logged
+                if ops is None:
+                    apply(self, self._host, commands, known)
+                else:
+                    answer(self, self._host, commands, ops, known, self._dirty)
+        finally:
+            self.applying = False
+        self.commands += len(commands)
+        self.commands_total += len(commands)
+        self.log_bytes += head.length
+        self.moved(head)
+
+    @contextmanager
+    def entry(self: Any, head: Any) -> Iterator[None]:
+        self._noting = self._track.every != 0 and head.index % self._track.every == 0
+        if self._noting:
+            self._track.begin()
+        with self._host.data_lock:
+            self._host.store.begin(head.time_ms)
+            yield
+
+    def moved(self: Any, head: Any) -> None:
+        self.index, self.term, self.time_ms = head.index, head.term, head.time_ms
+        if self._noting:
+            self._noting = False
+            self._track.end(head.index)
+        self._track.index = head.index
+        self._gate.clock_ms = max(self._gate.clock_ms, head.time_ms)
+        self._gate.applied(head.index)
+
+    def _advance(self: Any, head: Any) -> None:
+        check(head.index == self.index + 1, "no gap in the log", self.index, head.index)
+        with self.entry(head):
+            pass
+        self.moved(head)
 
 
 def value_of(row: Any, subject: Any, words: Any) -> Any:
