@@ -13,7 +13,7 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyraft_fast import common
@@ -29,14 +29,14 @@ from pyraft_fast.serving.settings import Settings
 from pyraft_fast.serving.signals import on_signals, wait_for_end
 from pyraft_fast.worker.base_worker import BaseWorker
 from pyraft_fast.worker.redis_worker import RedisWorker
-from pyraft_fast.worker.store import Store
+from pyraft_fast.worker.view import DataView
 from pyraft_fast.worker.worker import MergedWorker, Worker
 
 REQUEST_SECONDS = 10.0  # pyraft's reply wait; the engine answers well before
 STOP_SECONDS = 2.0
 
 
-class RaftNode:
+class RaftNode(DataView):
     """One member of a replicated state machine.
 
     `nid` names the node (1 to 128 printable bytes), `addr` is the "ip:port" others reach it at
@@ -90,7 +90,7 @@ class RaftNode:
             digests=digests,
         )
         self.args: Any = None
-        self.store = Store()
+        super().__init__()
         self.data_lock = threading.RLock()
         self.worker = (
             worker if worker is not None else MergedWorker(None, BaseWorker(), RedisWorker())
@@ -106,16 +106,6 @@ class RaftNode:
         self.engine = Engine(self, self.settings)
 
     # What user code reads
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The state machine: key to str, RedisList, Hash, RedisSet, SortedSet or your values."""
-        return self.store.data
-
-    @property
-    def ttl(self) -> MutableMapping[str, float]:
-        """Deadlines of keys that expire, as epoch seconds."""
-        return self.store.ttl
 
     @property
     def state(self) -> str:
@@ -156,22 +146,6 @@ class RaftNode:
     def random(self) -> random.Random:
         """Dice for handlers: the same on every node for the command that runs."""
         return self.engine.random
-
-    def now(self) -> float:
-        """Epoch seconds for handlers: the time of the log entry (or read) that runs."""
-        return self.store.now_ms / 1000
-
-    def check_ttl(self, key: str) -> bool:
-        """Whether `key` has no deadline or one that lies ahead."""
-        return self.store.check_ttl(key)
-
-    def clear_ttl(self, key: str) -> None:
-        """Take the key's deadline away. For write handlers."""
-        self.store.clear_ttl(key)
-
-    def set_ttl(self, key: str, ts: float) -> None:
-        """Let `key` end at `ts`, epoch seconds. For write handlers."""
-        self.store.set_ttl(key, ts)
 
     def get_peers(self) -> dict[str, Peer]:
         """The other members by id, as of the last second."""
