@@ -134,7 +134,8 @@ def clip(start: int, end: int, size: int) -> tuple[int, int]:
             start = 0
     if end < 0:
         end += size
-    return start, min(end + 1, size)
+    end += 1
+    return start, end if end < size else size
 
 
 def do_lrange(node: Any, words: Words) -> list[Any]:

@@ -16,6 +16,8 @@ from pyraft_fast.worker.words import (
     INT64_MAX,
     INT64_MIN,
     NOT_INTEGER,
+    SMALL,
+    SMALL_MAX,
     Words,
     arity_error,
     integer,
@@ -204,12 +206,15 @@ def do_mset(node: Any, words: Words) -> Any:
     if len(words) % 2 == 0:
         raise arity_error("mset")
     store = node.store
-    if store.deadlines:
-        deadlines = store.deadlines
+    deadlines, data = store.deadlines, store.data
+    if deadlines:
         for key in words[1::2]:
             if key in deadlines:
                 del deadlines[key]
-    store.data.update(zip(words[1::2], words[2::2], strict=True))
+    rest = iter(words)
+    next(rest)
+    for key, value in zip(rest, rest, strict=True):
+        data[key] = value
     return True
 
 
@@ -300,7 +305,7 @@ def do_incr(node: Any, words: Words) -> int:
     value = integer(old if type(old) is str else shown(old)) + 1
     if value > INT64_MAX:
         raise CommandError("increment or decrement would overflow")
-    store.data[key] = str(value)
+    store.data[key] = SMALL[value] if 0 <= value <= SMALL_MAX else str(value)
     return value
 
 

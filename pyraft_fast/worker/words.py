@@ -19,6 +19,9 @@ INT64_MAX: Final = 2**63 - 1
 INT64_MIN: Final = -(2**63)
 INTEGER_CHARS_MAX: Final = 20  # "-9223372036854775808"
 FLOAT_CHARS_MAX: Final = 5 * 1024
+SMALL_MAX: Final = 1023  # counters, places and counts are mostly small: their texts are shared
+SMALL: Final = tuple(map(str, range(SMALL_MAX + 1)))
+_BY_DIGITS: Final = {digits: value for value, digits in enumerate(SMALL)}
 
 NOT_INTEGER: Final = "value is not an integer or out of range"
 NOT_FLOAT: Final = "value is not a valid float"
@@ -54,6 +57,8 @@ def integer(word: Any, error: str = NOT_INTEGER) -> int:
     else:
         if type(word) is not str or len(word) > INTEGER_CHARS_MAX:
             raise CommandError(error)
+        if len(word) < 5 and word in _BY_DIGITS:
+            return _BY_DIGITS[word]
         try:
             value = int(word)
         except ValueError:
@@ -79,7 +84,7 @@ def number(word: Any, error: str = NOT_FLOAT) -> float:
     Raises CommandError with the text `error`.
     """
     if type(word) is str and word.isdecimal() and word.isascii() and len(word) < 16:
-        return float(word)  # the common case, quickly
+        return float(int(word))  # the common case, quickly
     if type(word) is float or type(word) is int:
         value = float(word)
     elif type(word) is not str or not word.isascii() or len(word) > FLOAT_CHARS_MAX:

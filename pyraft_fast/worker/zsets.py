@@ -41,9 +41,11 @@ def do_zadd(node: Any, words: Words) -> Any:
     if len(words) != 4:
         return _zadd_with_options(store, words)
     score = number(words[2])
-    value = zset(store.find_for_write(key))
-    if value is None:
-        value = store.data[key] = SortedSet()
+    value = store.data.get(key)
+    if type(value) is not SortedSet or key in store.deadlines:
+        value = zset(store.find_for_write(key))
+        if value is None:
+            value = store.data[key] = SortedSet()
     return 1 if value.add(words[3], score) else 0
 
 
