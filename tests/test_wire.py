@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -86,8 +87,9 @@ def test_a_frame_past_the_bound_is_not_made() -> None:
 @pytest.mark.parametrize("field", ["term", "index", "commit", "hint", "clock_ms"])
 def test_a_number_that_no_message_can_carry_is_refused(field: str) -> None:
     for value in (-1, 2**64):
+        fields: dict[str, Any] = {"term": 1, field: value}
         with pytest.raises(OverflowError):
-            Message(MessageKind.VOTE, "1", "2", **{"term": 1, field: value})  # type: ignore[arg-type]
+            Message(MessageKind.VOTE, "1", "2", **fields)
 
 
 def test_an_entry_is_never_changed() -> None:
