@@ -1,5 +1,5 @@
 # cython: language_level=3, auto_pickle=False, autotestdict=False
-"""What the serving loop does once per command: the inner loops of a turn and the facts they touch.
+"""What the serving loop does per command and batch: inner loops of a turn and their facts.
 
     Row         one command of the handler tables
     Origin      whoever sends commands and gets their answers in order
@@ -11,10 +11,10 @@
     Place       how far the log is applied, and by which command of it
     run, run_reads, apply, answer   the loops
 
-Only what happens per command is here. Each class has the rest of itself in Python, in a class of
-`pyraft_fast.serving` that inherits from it; that is where rules and all rare ways are, and these
-loops call them. They hold no socket, run no handler but the one the row names, and keep the order:
-commands of one origin are taken, and answered, as they came.
+Only what happens per command or batch is here. Each class has the rest of itself in Python, in a
+class of `pyraft_fast.serving` that inherits from it; that is where rules and all rare ways are, and
+these loops call them. They hold no socket, run no handler but the one the row names, and keep the
+order: commands of one origin are taken, and answered, as they came.
 """
 
 from collections import deque
