@@ -4,12 +4,11 @@ cdef enum:
     PREFIX_BYTES = 12
     FRAME_VERSION = 1
     MESSAGE_TYPE = 4  # the one type of frame that is known here
-    READ_BYTES_ = 262144
-    KEEP_BYTES = 4 * READ_BYTES_  # a buffer grown past this is dropped when it is empty again
+    KEEP_BYTES = 1048576  # a buffer grown past this is dropped when it is empty again
 
 PREFIX_SIZE = PREFIX_BYTES
 VERSION = FRAME_VERSION
-READ_BYTES = READ_BYTES_
+READ_BYTES = 262144
 FIRST_FRAME_BYTES_MAX = 65536 + PREFIX_BYTES  # before the other side said who it is
 
 
@@ -111,7 +110,7 @@ cdef class FrameReader:
     cdef int make_room(self) except -1:
         cdef Py_ssize_t used = self.end - self.start
         cdef Py_ssize_t size = PyByteArray_GET_SIZE(self.buffer)
-        cdef bytearray fresh = bytearray(max(READ_BYTES_, size * 2 if used > size // 2 else size))
+        cdef bytearray fresh = bytearray(max(READ_BYTES, size * 2 if used > size // 2 else size))
         memcpy(
             PyByteArray_AS_STRING(fresh), PyByteArray_AS_STRING(self.buffer) + self.start,
             <size_t> used,

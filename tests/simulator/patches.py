@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from pyraft_fast import _wire
 from pyraft_fast.consensus import (
     __main__,
     announcing,
     diskwork,
     driver,
-    frames,
     node,
     parent,
     recovery,
@@ -351,7 +351,7 @@ def replacements(simulation: Simulation) -> Iterator[tuple[object, str, Any]]:
         (settings, "SEGMENT_BYTES_MIN", 4096),
         (snapshots, "SNAPSHOT_CHUNK_BYTES", shape.chunk_bytes),
         (storage_snapshot, "SNAPSHOT_CHUNK_BYTES", shape.chunk_bytes),
-        (frames, "READ_BYTES", shape.read_bytes),
+        (_wire, "READ_BYTES", shape.read_bytes),
         (pipe, "READ_BYTES", shape.read_bytes),
         (log, "LOG_CACHE_ENTRIES_MAX", shape.cache_entries),
         (replication, "APPEND_ENTRIES_MAX", shape.append_entries),
