@@ -6,7 +6,6 @@ cdef enum:
     MESSAGE_TYPE = 4  # the one type of frame that is known here
     KEEP_BYTES = 1048576  # a buffer grown past this is dropped when it is empty again
 
-PREFIX_SIZE = PREFIX_BYTES
 VERSION = FRAME_VERSION
 READ_BYTES = 262144
 FIRST_FRAME_BYTES_MAX = 65536 + PREFIX_BYTES  # before the other side said who it is

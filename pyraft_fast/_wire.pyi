@@ -6,7 +6,6 @@ from typing import Any, Final, TypeAlias, final
 
 _Buffer: TypeAlias = Any
 
-PREFIX_SIZE: Final = 12
 VERSION: Final = 1
 READ_BYTES: Final = 262144
 FIRST_FRAME_BYTES_MAX: Final = 65548

@@ -6,7 +6,6 @@ numbers and votes are wrong. The seed decides everything; the exit status is 1 a
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from random import Random
@@ -14,6 +13,7 @@ from typing import Any
 
 from pyraft_fast import _entry
 from pyraft_fast.errors import InvariantError, RaftException
+from tests.fuzz.command import run
 from tests.twins import group_twin
 
 EDGES = (0, 1, 254, 255, 256, 257, 447, 448, 511, 512, 513, 1023, 1024)
@@ -106,21 +106,5 @@ def difference(dice: Random) -> str:
     return ""
 
 
-def main() -> int:
-    """Run as many inputs as asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    dice = Random(options.seed)
-    for number in range(options.count):
-        found = difference(dice)
-        if found:
-            print(f"seed {options.seed}, input {number}: {found[:2000]}")
-            return 1
-    print(f"seed {options.seed}: {options.count} inputs, no difference")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, difference, 10_000))

@@ -5,12 +5,12 @@ The seed decides everything; the exit status is 1 at a difference.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from random import Random
 
 from pyraft_fast import _quorum
 from pyraft_fast.limits import MEMBERS_MAX
+from tests.fuzz.command import run
 from tests.twins import quorum_twin
 
 TWIN_VOTERS_MAX = 7  # the twin tries every way in which silent voters could answer
@@ -35,21 +35,5 @@ def difference(dice: Random) -> str:
     return ""
 
 
-def main() -> int:
-    """Run as many inputs as asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    dice = Random(options.seed)
-    for number in range(options.count):
-        found = difference(dice)
-        if found:
-            print(f"seed {options.seed}, input {number}: {found}")
-            return 1
-    print(f"seed {options.seed}: {options.count} inputs, no difference")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, difference, 100_000))
