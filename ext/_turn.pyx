@@ -195,7 +195,7 @@ def run(Desk desk not None, Line line not None, list commands not None):
     cdef Intake intake = desk.proposer
     cdef dict known = desk.rows.known
     cdef Py_ssize_t position, total = PyList_GET_SIZE(commands)
-    cdef ReadGroup group = None  # the open group that this line has joined in this loop
+    cdef ReadGroup group = None  # that this line has joined in this loop, and may go on to join
     cdef PyObject* found
     cdef list words
     cdef Row row
@@ -216,6 +216,8 @@ def run(Desk desk not None, Line line not None, list commands not None):
             line.reply(NoAuth("Authentication required."))
             continue
         if row.write:
+            if group is not None and group.confirmed:
+                group = run_joined(desk, line)
             try:
                 intake.put(line, words, 0)
             except CommandError as error:
@@ -230,33 +232,39 @@ def run(Desk desk not None, Line line not None, list commands not None):
         elif row.at_once:
             line.reply(row.function(line, words))
         else:
+            if group is not None and group.confirmed:
+                run_joined(desk, line)
+            group = None
             if line.waiting:
                 stats.commands -= total - position
                 return position
-            group = None
             desk.run_alone(line, row, words)
             if line.blocked or line.closing:
                 return position + 1
         if PyByteArray_GET_SIZE(line.out) > _bounds.output_bytes_pause:
-            return position + 1
+            total = position + 1
+            break
+    if group is not None and group.confirmed:
+        run_joined(desk, line)
     return total
 
 
 cdef ReadGroup join(Desk desk, Origin origin, Row row, words, ReadGroup group):
-    """Let a read wait in its group, or run it; returns the group if more reads may join it."""
-    if group is None:
-        level = origin.level
-        if isinstance(level, Rounds):
-            group = (<Rounds> level).join(origin)
-        else:
-            group = level.join(origin)
-    else:
+    """Let a read wait in its group; `group` is the one that the read before it joined."""
+    if group is not None:
         group.count += 1
+    elif isinstance(origin.level, Rounds):
+        group = (<Rounds> origin.level).join(origin)
+    else:
+        group = origin.level.join(origin)
     origin.reads.append((group, row, words))
     origin.waiting += 1
-    if not group.confirmed:
-        return group
-    if origin.may_read():
+    return group
+
+
+cdef ReadGroup run_joined(Desk desk, Origin origin):
+    """Run reads whose group needs no round, if they are next in order; returns no group."""
+    if origin.reads and origin.may_read():
         run_reads(desk, origin)
     return None
 
@@ -266,8 +274,8 @@ def read(Desk desk not None, Origin origin not None, Row row not None, words):
     cdef Intake intake = desk.proposer
     if origin.batch_serial == intake.serial:
         intake.ride(origin, row, words)
-    else:
-        join(desk, origin, row, words, None)
+    elif join(desk, origin, row, words, None).confirmed:
+        run_joined(desk, origin)
 
 
 cpdef run_reads(Desk desk, Origin origin):

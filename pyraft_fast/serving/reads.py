@@ -100,36 +100,34 @@ class Rounds(_turn.Rounds):
 class Local:
     """Reads of what this node has."""
 
-    __slots__ = ("_group", "_reads", "wanted")
+    __slots__ = ("group", "wanted")
 
-    def __init__(self, reads: dict[str, int]) -> None:
+    def __init__(self) -> None:
         self.wanted = ReadLevel(LOCAL)
-        self._reads = reads
-        self._group = ReadGroup(LOCAL, confirmed=True)
+        self.group = ReadGroup(LOCAL, confirmed=True)
 
     def join(self, origin: Origin) -> ReadGroup:
         """A group that may always run."""
-        self._reads[LOCAL] += 1
-        return self._group
+        self.group.count += 1
+        return self.group
 
 
 class MaxAge:
     """Reads that may be a bounded time old."""
 
-    __slots__ = ("_age_ns", "_gate", "_group", "wanted")
+    __slots__ = ("_age_ns", "_gate", "wanted")
 
     def __init__(self, gate: ReadGate, wanted: ReadLevel) -> None:
         self.wanted = wanted
         self._gate = gate
         self._age_ns = wanted.age_ms * NS_PER_MS
-        self._group = ReadGroup(MAX_AGE, confirmed=True)
 
     def join(self, origin: Origin) -> ReadGroup:
         """A group that may run if the data is fresh enough, else the linearizable one."""
         gate = self._gate
         if gate.steady_ns() - gate.fresh_ns <= self._age_ns:
-            gate.reads[MAX_AGE] += 1
-            return self._group
+            gate.aged.count += 1
+            return gate.aged
         group: ReadGroup = gate.linearizable.join(origin)
         return group
 
@@ -156,8 +154,9 @@ class ReadGate:
         self.fresh_ns = NEVER_NS  # when the newest confirmed round was asked for
         self.linearizable = Rounds(LINEARIZABLE, self._begin)
         self.lease = Rounds(LEASE, self._begin)
-        self.reads = dict.fromkeys(LEVELS, 0)  # let through, by level
-        self.local = Local(self.reads)
+        self.local = Local()
+        self.aged = ReadGroup(MAX_AGE, confirmed=True)  # reads with an age that need no round
+        self._fulfilled = dict.fromkeys(LEVELS, 0)  # reads whose round came back, by level
         self.default = self.level(parse_level(default))
         self._held: list[ReadGroup] = []  # waiting for a leader
         self._asked: dict[int, ReadGroup] = {}
@@ -173,9 +172,16 @@ class ReadGate:
         }  # fmt: skip
         return levels[wanted.name]
 
+    @property
+    def reads(self) -> dict[str, int]:
+        """Reads that were let through, by level."""
+        at_once = {LOCAL: self.local.group.count, MAX_AGE: self.aged.count}
+        return {level: count + at_once.get(level, 0) for level, count in self._fulfilled.items()}
+
     def reset_stats(self) -> None:
         """Count from zero again."""
-        self.reads.update(dict.fromkeys(LEVELS, 0))
+        self._fulfilled = dict.fromkeys(LEVELS, 0)
+        self.local.group.count = self.aged.count = 0
 
     def _begin(self, group: ReadGroup) -> None:
         """An open group gets its first read."""
@@ -254,7 +260,7 @@ class ReadGate:
         """Its index is applied; only now its clock goes with the data, and the data are fresh."""
         self.clock_ms = max(self.clock_ms, group.clock_ms)
         self.fresh_ns = max(self.fresh_ns, group.asked_ns)
-        self.reads[group.level] += group.count
+        self._fulfilled[group.level] += group.count
         _turn.confirm(group, self._dirty)
 
     def sweep(self, now: float) -> None:
