@@ -29,6 +29,7 @@ cdef extern from "pen_thread.h" nogil:
         uint64_t took_ns
     pen* pen_start(int bell)
     void pen_begin(pen* p, int fd, const char* data, size_t length, off_t offset, int is_synced)
+    void pen_do(pen* p, int fd, const char* data, size_t length, off_t offset, int is_synced)
     int pen_state(pen* p)
     void pen_settle(pen* p)
     int pen_wait(pen* p, double seconds, int ended)
@@ -71,6 +72,17 @@ cdef class Pen:
         pen_begin(
             self._pen, fd, PyBytes_AS_STRING(data), <size_t> PyBytes_GET_SIZE(data), offset, synced
         )
+
+    def write_here(self, int fd, bytes data not None, off_t offset, bint synced):
+        """As `write`, on the calling thread, which waits for it; no bell is rung."""
+        if self._alive() != PEN_IDLE:
+            raise InvariantError("one write at a time")
+        cdef pen* p = self._pen
+        cdef const char* start = PyBytes_AS_STRING(data)
+        cdef size_t length = <size_t> PyBytes_GET_SIZE(data)
+        self._data = data
+        with nogil:
+            pen_do(p, fd, start, length, offset, synced)
 
     def take(self):
         """How long the finished write took, in microseconds.

@@ -167,6 +167,21 @@ static void pen_begin(pen *p, int fd, const char *data, size_t length, off_t off
     pthread_mutex_unlock(&p->mutex);
 }
 
+/* Carry out a job on the calling thread; then it is done as if the thread had. */
+static void pen_do(pen *p, int fd, const char *data, size_t length, off_t offset, int is_synced) {
+    uint64_t begun = pen_now_ns();
+    p->fd = fd;
+    p->data = data;
+    p->length = length;
+    p->offset = offset;
+    p->is_synced = is_synced;
+    p->error = pen_write_all(p);
+    p->took_ns = pen_now_ns() - begun;
+    pthread_mutex_lock(&p->mutex);
+    p->state = PEN_DONE;
+    pthread_mutex_unlock(&p->mutex);
+}
+
 static int pen_state(pen *p) {
     pthread_mutex_lock(&p->mutex);
     int state = p->state;

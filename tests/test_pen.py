@@ -32,6 +32,11 @@ class Bench:
         assert os.eventfd_read(self.bell) == 1
         return self.pen.take()
 
+    def write_here(self, data: bytes, offset: int = 0, synced: bool = True, fd: int = -1) -> int:
+        self.pen.write_here(self.fd if fd < 0 else fd, data, offset, synced)
+        assert not select.select([self.bell], [], [], 0)[0]
+        return self.pen.take()
+
     def close(self) -> None:
         assert self.pen.stop(20)
         os.close(self.fd)
@@ -56,6 +61,34 @@ def test_what_was_written_is_there(bench: Bench, synced: bool) -> None:
     bench.write(b"over", 10, synced)
     expected[10:14] = b"over"
     assert bench.path.read_bytes() == expected
+
+
+@pytest.mark.parametrize("synced", [True, False])
+def test_the_caller_and_the_thread_take_turns(bench: Bench, synced: bool) -> None:
+    expected = bytearray()
+    for number in range(60):
+        data = bytes([number]) * (1 + 97 * number)
+        write = bench.write_here if number % 3 else bench.write
+        assert write(data, len(expected), synced) >= 0
+        expected += data
+    assert bench.path.read_bytes() == expected
+
+
+def test_a_failed_write_of_the_caller_is_told_when_it_is_taken(bench: Bench) -> None:
+    with pytest.raises(OSError) as caught:
+        bench.write_here(b"x", fd=bench.bell + 10_000)
+    assert caught.value.errno == errno.EBADF
+    bench.write_here(b"good")
+    assert bench.path.read_bytes() == b"good"
+
+
+def test_the_caller_writes_only_when_nothing_is_under_way_or_untaken(bench: Bench) -> None:
+    bench.pen.write_here(bench.fd, b"a", 0, False)
+    for write in (bench.pen.write, bench.pen.write_here):
+        with pytest.raises(InvariantError):
+            write(bench.fd, b"b", 0, False)
+    bench.pen.take()
+    assert bench.path.read_bytes() == b"a"
 
 
 def test_a_large_write_is_whole(bench: Bench) -> None:

@@ -1,14 +1,19 @@
 """The log's way to the disk: what waits is written as one group, with one sync.
 
-The loop never waits for the disk. It hands over jobs in order and hears of each in the same order.
-While one group is written and synced, further jobs gather and become the next, so a slower disk
-makes larger groups and not a longer queue. An error is final: after a failed write or sync nobody
-knows what the disk holds, so the log stops and the node with it.
+Jobs are handed over in order and heard of in the same order. While one group is written and
+synced, further jobs gather and become the next, so a slower disk makes larger groups and not a
+longer queue. An error is final: after a failed write or sync nobody knows what the disk holds, so
+the log stops and the node with it.
 
 Who does the work: groups go to the pen, a thread outside the interpreter, in one system call each.
 What takes more than that (a new segment, calls of the caller, syncs of what was written unsynced)
 goes to the helper, a thread of Python's. Only one of the two works at a time; that is what lets
 both use the Wal, which is made for one writer.
+
+A job may say that the loop may wait for it. Then a small group is written by the loop itself, as
+long as groups are quick on average: waking the pen, and being woken by it, costs more than such a
+write. Where a disk is slow, or has been lately, and for jobs that do not say so, the loop does not
+wait.
 
 Modes, by what a loss of power may cost (a killed process costs nothing in any of them):
 `always` nothing; `everysec` up to a second of acknowledged writes; `never` whatever the kernel had
@@ -39,6 +44,9 @@ NEVER: Final = "never"
 SYNC_SECONDS: Final = 1.0
 REST_SECONDS: Final = 0.3  # without jobs, then the log is sealed
 PREPARE_AGAIN_SECONDS: Final = 5.0
+QUICK_US_MAX: Final = 1000  # the loop waits for a group if the last ones took no longer
+QUICK_BYTES_MAX: Final = 1 << 16  # and if it is no larger
+SLOW_US: Final = 50_000  # what took longer counts as this, so that 40 quick ones make up for it
 
 
 @dataclass(slots=True)
@@ -49,6 +57,7 @@ class Write:
     records: Sequence[bytes]
     first_index: int  # of records[0]; unused when there are none
     done: Callable[[], None]
+    may_wait: bool = False  # the loop may, for a moment
 
 
 class Call(NamedTuple):
@@ -83,6 +92,7 @@ class Group:
     jobs: list[Job]
     state: State | None
     records: Sequence[bytes]
+    may_wait: bool = False
 
 
 NO_JOBS: Final = Group([], None, [])
@@ -154,6 +164,7 @@ class LogWriter:
         self._group: Group | None = None  # under way; a helper's call has one, too
         self._is_writing = False  # the pen, not the helper
         self._is_synced = False  # the piece under the pen
+        self._usual_us: float = 2 * QUICK_US_MAX  # what a piece takes; unknown yet
         self._is_stopped = self._is_finished = False
         self._is_lost = False  # something could not be carried out
         self._vote: tuple[int, str] | None = None
@@ -215,9 +226,10 @@ class LogWriter:
         if len(self._jobs) == 1:
             job = self._jobs.popleft()
             if isinstance(job, Write):
-                return Group([job], job.state, job.records)
+                return Group([job], job.state, job.records, job.may_wait)
             return Group([job], None, [])
         jobs: list[Job] = []
+        may_wait = True
         state: State | None = None
         records: list[bytes] = []
         next_index = 0
@@ -232,8 +244,9 @@ class LogWriter:
                     next_index = job.first_index + len(job.records)
                     records.extend(job.records)
                 state = job.state
+                may_wait = may_wait and job.may_wait
             jobs.append(self._jobs.popleft())
-        return Group(jobs, state, records)
+        return Group(jobs, state, records, may_wait)
 
     def _begin(self, group: Group) -> None:
         state = group.state
@@ -251,7 +264,15 @@ class LogWriter:
             return
         self._group = group
         self._is_writing, self._is_synced = True, synced
-        self._pen.write(piece.fd, piece.data, piece.offset, synced)
+        waits = (
+            group.may_wait
+            and self._usual_us <= QUICK_US_MAX
+            and len(piece.data) <= QUICK_BYTES_MAX
+        )
+        write = self._pen.write_here if waits else self._pen.write
+        write(piece.fd, piece.data, piece.offset, synced)
+        if waits and self._is_landed(group):
+            self._group = None
 
     def _must_sync(self, state: State) -> bool:
         """Asked once for each group, in order: a new term or vote is synced in every mode."""
@@ -271,14 +292,17 @@ class LogWriter:
         """The pen's bell."""
         clear(self._bell)
         group = self._group
-        if not self._is_writing or group is None:
-            return
-        error = self._take()
-        if error is None:
-            self._report(group)
+        if self._is_writing and group is not None and self._is_landed(group):
             self._loop.call_soon(self._go_on)
-        else:
+
+    def _is_landed(self, group: Group) -> bool:
+        """Report the group under the pen, or that it is lost."""
+        error = self._take()
+        if error is not None:
             self._fail(error)
+            return False
+        self._report(group)
+        return True
 
     def _go_on(self) -> None:
         """After this turn of the loop, so that what it brings is in the next group."""
@@ -292,6 +316,7 @@ class LogWriter:
         except OSError as error:
             return self._wal.lost(error)
         self._is_writing = False
+        self._usual_us += (min(took_us, SLOW_US) - self._usual_us) / 8
         self._wal.landed(self._is_synced)
         if self._is_synced:
             self._groups += 1

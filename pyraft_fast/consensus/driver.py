@@ -306,7 +306,9 @@ class Driver:
 
         records = [entry.record for entry in entries]
         first_index = entries[0].index if entries else 0
-        self.disk.submit(Write(self._hard, records, first_index, done))
+        # Only a leader's loop has something better to do: heartbeats, and others' disks.
+        may_wait = not self.raft.is_leader or len(self.raft.membership.members) == 1
+        self.disk.submit(Write(self._hard, records, first_index, done, may_wait))
 
     def _reset(self, snapshot: SnapshotState, hard: HardState) -> None:
         self.disk.submit(

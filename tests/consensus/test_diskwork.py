@@ -13,6 +13,7 @@ from typing import cast
 import pytest
 
 from pyraft_fast._entry import KIND_COMMANDS, seal
+from pyraft_fast._pen import Pen
 from pyraft_fast.consensus import diskwork
 from pyraft_fast.consensus.diskwork import ALWAYS, EVERYSEC, NEVER, After, Call, LogWriter, Write
 from pyraft_fast.consensus.wal import Piece, Wal
@@ -263,14 +264,83 @@ def test_a_replaced_tail_through_the_pen(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_write_that_fails_ends_the_log(tmp_path: Path) -> None:
+class TimedPen:
+    """A pen that says how long its writes took, whatever they did, and who made them."""
+
+    took_us = 0
+    made: list[str] = []
+
+    def __init__(self, bell: int) -> None:
+        self._pen = Pen(bell)
+        self.stop, self.wait = self._pen.stop, self._pen.wait
+        self.made.clear()
+
+    def write(self, fd: int, data: bytes, offset: int, synced: bool) -> None:
+        self.made.append("pen")
+        self._pen.write(fd, data, offset, synced)
+
+    def write_here(self, fd: int, data: bytes, offset: int, synced: bool) -> None:
+        self.made.append("loop")
+        self._pen.write_here(fd, data, offset, synced)
+
+    def take(self) -> int:
+        self._pen.take()
+        return self.took_us
+
+
+@pytest.mark.parametrize("fsync", [ALWAYS, EVERYSEC, NEVER])
+def test_the_loop_writes_while_the_disk_is_quick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: str
+) -> None:
+    """The pen has the first writes, those behind a slow one for a while, and the large ones."""
+    monkeypatch.setattr(diskwork, "Pen", TimedPen)
+    stall, large = diskwork.SLOW_US * 100, diskwork.QUICK_BYTES_MAX
+    steps = [
+        *[(0, True, 9, "pen")] * 6, (0, True, 9, "loop"), (stall, True, 9, "loop"),
+        *[(0, True, 9, "pen")] * 14,
+        *[(diskwork.QUICK_US_MAX // 2, True, 9, "")] * 40,
+        *[(diskwork.QUICK_US_MAX // 2, True, 9, "loop")] * 3,
+        (0, False, 9, "pen"), (0, True, large, "pen"), (0, True, 9, "loop"),
+        *[(2 * diskwork.QUICK_US_MAX, True, 9, "")] * 40,
+        *[(2 * diskwork.QUICK_US_MAX, True, 9, "pen")] * 3,
+    ]  # fmt: skip
+
+    async def main() -> None:
+        wal = opened(tmp_path, 1 << 20)
+        heard: list[object] = []
+        disk = LogWriter(wal, fsync, heard.append, heard.append)
+        for index, (took_us, may_wait, size, who) in enumerate(steps, start=1):
+            monkeypatch.setattr(TimedPen, "took_us", took_us)
+            job = Write(
+                HardState(1, "n1", 0), [record(index, 1, size)], index,
+                partial(heard.append, index), may_wait,
+            )  # fmt: skip
+            disk.submit(job)
+            assert who in ("", TimedPen.made[-1]), index
+            assert (heard[-1:] == [index]) == (TimedPen.made[-1] == "loop")
+            await until(lambda: disk.is_idle and disk._group is None)
+        assert heard == list(range(1, len(steps) + 1))
+        disk.submit(Call(wal.close, lambda: None))
+        assert disk.stop(20)
+
+    asyncio.run(main())
+    wal, found = Wal.open(str(tmp_path), "n1", segment_bytes=1 << 20)
+    assert (found.last, found.torn) == (len(steps), None)
+    wal.close()
+
+
+@pytest.mark.parametrize("by_loop", [False, True])
+def test_a_write_that_fails_ends_the_log(tmp_path: Path, by_loop: bool) -> None:
     async def main() -> None:
         wal = opened(tmp_path)
         heard: list[object] = []
         disk = LogWriter(wal, ALWAYS, heard.append, heard.append)
+        if by_loop:
+            disk._usual_us = 0
         os.close(wal._files[-1].fd)
+        state = HardState(1, "n1", 0)
         for index in (1, 2):
-            disk.submit(Write(HardState(1, "n1", 0), [record(index, 1, 9)], index, heard.clear))
+            disk.submit(Write(state, [record(index, 1, 9)], index, heard.clear, by_loop))
         await until(lambda: heard)
         assert len(heard) == 1
         assert isinstance(heard[0], StorageError)

@@ -164,6 +164,11 @@ class SimPen(SimWork):
         self._job = (fd, data, offset, synced)
         self._begin(self._work)
 
+    def write_here(self, fd: int, data: bytes, offset: int, synced: bool) -> None:
+        assert self._job is None and not self._is_done, "one write at a time"
+        self._job = (fd, data, offset, synced)
+        self._carry_out()
+
     def _work(self) -> None:
         if self._job is None:  # stop was quicker
             return
@@ -194,7 +199,7 @@ class SimPen(SimWork):
         error, self._error, self._is_done = self._error, None, False
         if error is not None:
             raise error
-        return 100
+        return self._process.world.random.choice((100, 5000))  # quick enough to wait for, or not
 
     def wait(self, seconds: float) -> bool:
         if self._job is not None:
