@@ -282,6 +282,7 @@ cpdef run_reads(Desk desk, Origin origin):
     """Execute the reads of an origin that are confirmed and next in order."""
     cdef ReadGroup group
     cdef Row row
+    cdef Py_ssize_t warm = 0  # reads that come next and had their keys looked up
     reads = origin.reads
     group = reads[0][0]
     if not group.confirmed or not origin.may_read():
@@ -298,6 +299,9 @@ cpdef run_reads(Desk desk, Origin origin):
                 if group.error is None and desk.loading:
                     desk.postponed.append(origin)
                     break
+                if warm == 0:
+                    warm = warm_reads(host.store.data, reads)
+                warm -= 1
                 reads.popleft()
                 origin.take(perform(row, host, words) if group.error is None else group.error)
                 if PyByteArray_GET_SIZE(origin.out) > _bounds.output_bytes_pause:
@@ -318,5 +322,6 @@ def confirm(ReadGroup group not None, list dirty not None):
     group.origins.clear()
 
 
+include "_turn_warm.pxi"
 include "_turn_record.pxi"
 include "_turn_line.pxi"

@@ -135,9 +135,12 @@ cdef object carry_out(Place place, row, node, words):
 
 
 cdef int apply_all(Place place, node, list commands, dict known) except -1:
-    cdef Py_ssize_t position
+    cdef Py_ssize_t position, warm = 0
     cdef tuple command
+    data = node.store.data
     for position in range(PyList_GET_SIZE(commands)):
+        if position == warm:
+            warm = warm_entry(data, commands, position)
         command = <tuple?> <object> PyList_GET_ITEM(commands, position)
         place.position = position
         carry_out(place, row_of(place, known, command), node, command[1])
@@ -147,11 +150,14 @@ cdef int apply_all(Place place, node, list commands, dict known) except -1:
 cdef int answer_all(
     Place place, node, list commands, list ops, dict known, list dirty
 ) except -1:
-    cdef Py_ssize_t position = 0, total = PyList_GET_SIZE(commands)
+    cdef Py_ssize_t position = 0, warm = 0, total = PyList_GET_SIZE(commands)
     cdef Origin origin
     cdef tuple command
+    data = node.store.data
     for op in ops:
         if isinstance(op, Origin):
+            if position == warm:
+                warm = warm_entry(data, commands, position)
             if position == total:
                 check(False, "a command for each op", len(ops), total)
             origin = <Origin> op

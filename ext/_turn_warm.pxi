@@ -1,0 +1,69 @@
+# Keys looked up ahead of the handlers, so that these find them in the caches. Included by _turn.pyx.
+#
+# In a large keyspace a look-up waits for memory three or four times, each time for an address that
+# the time before brought; that is half of what a short handler costs. Look-ups that follow each
+# other closely wait side by side, since the processor runs ahead into the next ones. Nothing is
+# kept of what they find.
+
+cdef enum:
+    WARM_MAX = 16  # at a time: more would be gone from the nearest cache when their turn comes
+    WARM_MIN = 3  # fewer are not worth it
+
+
+cdef Py_ssize_t _warmth = 0  # where the loads below end, so that no compiler leaves them out
+
+
+cdef PyObject* key_of(words) noexcept:
+    """The second word of a command, borrowed: its key, if it has one. NULL: there is none."""
+    cdef PyObject* key
+    if type(words) is list and PyList_GET_SIZE(words) > 1:
+        key = PyList_GET_ITEM(words, 1)
+        if type(<object> key) is str:  # with nobody's own __hash__
+            return key
+    return NULL
+
+
+cdef int look_up(data, PyObject** keys, Py_ssize_t count) except -1:
+    """Bring some keys, and what they stand for, near."""
+    global _warmth
+    cdef Py_ssize_t position, sum = 0
+    cdef PyObject* found
+    if count < WARM_MIN:
+        return 0
+    for position in range(count):
+        hash(<object> keys[position])
+    for position in range(count):
+        found = PyDict_GetItemWithError(<dict> data, <object> keys[position])
+        if found != NULL:
+            sum += found.ob_refcnt
+    _warmth += sum
+    return 0
+
+
+cdef Py_ssize_t warm_reads(data, reads) except -1:
+    """Look ahead in a queue of (group, row, words); returns how far."""
+    cdef PyObject* keys[WARM_MAX]
+    cdef Py_ssize_t position, count = 0, end = min(WARM_MAX, <Py_ssize_t> len(reads))
+    cdef tuple read
+    if end < WARM_MIN:
+        return end
+    for position in range(end):
+        read = <tuple?> reads[position]
+        keys[count] = key_of(read[2])
+        count += keys[count] != NULL
+    look_up(data, keys, count)
+    return end
+
+
+cdef Py_ssize_t warm_entry(data, list commands, Py_ssize_t begin) except -1:
+    """Look ahead from place `begin` on in the (offset, words) of an entry; returns where to."""
+    cdef PyObject* keys[WARM_MAX]
+    cdef Py_ssize_t position, count = 0
+    cdef Py_ssize_t end = min(begin + WARM_MAX, PyList_GET_SIZE(commands))
+    cdef tuple command
+    for position in range(begin, end):
+        command = <tuple?> <object> PyList_GET_ITEM(commands, position)
+        keys[count] = key_of(command[1])
+        count += keys[count] != NULL
+    look_up(data, keys, count)
+    return end
