@@ -265,7 +265,8 @@ cdef ReadGroup join(Desk desk, Origin origin, Row row, words, ReadGroup group):
 cdef ReadGroup run_joined(Desk desk, Origin origin):
     """Run reads whose group needs no round, if they are next in order; returns no group."""
     if origin.reads and origin.may_read():
-        run_reads(desk, origin)
+        if not (isinstance(origin, Line) and (<Line> origin).writing_paused):
+            run_reads(desk, origin)
     return None
 
 

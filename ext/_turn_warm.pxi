@@ -28,14 +28,17 @@ cdef int look_up(data, PyObject** keys, Py_ssize_t count) except -1:
     global _warmth
     cdef Py_ssize_t position, sum = 0
     cdef PyObject* found
-    if count < WARM_MIN:
+    if count < WARM_MIN or not isinstance(data, dict):
         return 0
     for position in range(count):
         hash(<object> keys[position])
-    for position in range(count):
-        found = PyDict_GetItemWithError(<dict> data, <object> keys[position])
-        if found != NULL:
-            sum += found.ob_refcnt
+    try:
+        for position in range(count):
+            found = PyDict_GetItemWithError(<dict> data, <object> keys[position])
+            if found != NULL:
+                sum += found.ob_refcnt
+    except Exception:  # of another key's __eq__: the handler will meet it, too
+        pass
     _warmth += sum
     return 0
 

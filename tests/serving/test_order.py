@@ -69,6 +69,24 @@ def test_long_local_answers_do_not_leave_commands_behind(tmp_path: Path) -> None
         assert client.ask("PING") == "PONG"
 
 
+@pytest.mark.parametrize("level", ["local", "linearizable"])
+def test_reads_wait_for_a_client_that_does_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    """Much more is asked for than may lie unread; all of it comes, in order, once it is read."""
+    monkeypatch.setattr(_turn.bounds, "output_bytes_pause", 100_000)
+    monkeypatch.setattr(_turn.bounds, "output_bytes_max", 16_000_000)
+    with running(tmp_path, reads=level) as node, node.client() as client:
+        node.in_loop(lambda: node.data.update(large="x" * 10_000_000, small="y"))
+        count = 4096  # commands are taken 1024 at a time
+        client.send(*["GET small" if number % 1024 else "GET large" for number in range(count)])
+        clients = service(node).desk.clients
+        eventually(lambda: any(client.writing_paused for client in list(clients.values())))
+        sizes = [len(client.reply()) for _ in range(count)]
+        assert sizes == [1 if number % 1024 else 10_000_000 for number in range(count)]
+        assert client.ask("PING") == "PONG"
+
+
 def test_stopping_swaps_no_answers(tmp_path: Path) -> None:
     """A write that was sent lies before one that was not, and is committed while the node stops."""
     log = FakeLog()
@@ -162,6 +180,28 @@ def test_a_handler_that_exits_fails_like_any_other(tmp_path: Path, flags: str) -
             "-ERR handler 'mute' failed: Mute: (no text)",
             "PONG",
         ]
+        assert node.failures == []
+
+
+def test_keys_that_cannot_be_compared_fail_in_the_handlers_that_meet_them(tmp_path: Path) -> None:
+    """Keys are looked up ahead of the handlers; what goes wrong there is told by these."""
+
+    class Key(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            if self is other:
+                return True
+            raise ValueError("no key like this")
+
+    with running(tmp_path) as node, node.client() as client:
+        node.in_loop(lambda: node.data.update({Key("odd"): "1"}))
+        writes = client.ask("SET a 1", "SET odd 2", "SET b 3", "SET odd 4", "SET c 5", "SET d 6")
+        failed = "-ERR handler 'set' failed: ValueError: no key like this"
+        assert writes == ["OK", failed, "OK", failed, "OK", "OK"]
+        reads = client.ask("GET a", "GET b", "GET odd", "GET c")
+        assert reads == ["1", "3", "-ERR handler 'get' failed: ValueError: no key like this", "5"]
         assert node.failures == []
 
 
