@@ -204,6 +204,18 @@ def decode_commands(buffer, Py_ssize_t start=0, count=None):
         PyBuffer_Release(&view)
 
 
+cdef Py_ssize_t commands_end(const unsigned char* data, Py_ssize_t size) except -1:
+    """Where the record at `data`, which must be one of commands, ends."""
+    if size < HEADER_BYTES:
+        raise ProtocolError(f"{size} bytes are no record")
+    cdef Py_ssize_t length = <Py_ssize_t> get_le(data, 4)
+    if length < HEADER_BYTES or length > size:
+        raise ProtocolError(f"a record of {length} bytes in {size}")
+    if data[60] != COMMANDS:
+        raise ProtocolError(f"a record of kind {data[60]} has no commands")
+    return length
+
+
 def decode_record(record, /):
     """Commands of a COMMANDS record, which may have bytes behind it: a list of (offset, words).
 
@@ -216,16 +228,49 @@ def decode_record(record, /):
     PyObject_GetBuffer(record, &view, PyBUF_SIMPLE)
     try:
         data = <const unsigned char*> view.buf
-        if view.len < HEADER_BYTES:
-            raise ProtocolError(f"{view.len} bytes are no record")
-        length = <Py_ssize_t> get_le(data, 4)
-        if length < HEADER_BYTES or length > view.len:
-            raise ProtocolError(f"a record of {length} bytes in {view.len}")
-        if data[60] != COMMANDS:
-            raise ProtocolError(f"a record of kind {data[60]} has no commands")
+        length = commands_end(data, view.len)
         return take_commands(data, length, HEADER_BYTES, get_le(data + 56, 4))
     finally:
         PyBuffer_Release(&view)
+
+
+@cython.final
+cdef class Commands:
+    """Commands of a COMMANDS record in pieces, for whoever uses up one before the next is made.
+
+    The record must not change meanwhile. Raises ProtocolError as `decode_record` does, for what
+    lies in the payload when it gets there.
+    """
+
+    cdef Py_buffer view
+    cdef bint held
+    cdef In source
+    cdef Py_ssize_t left
+
+    def __cinit__(self, record, /):
+        PyObject_GetBuffer(record, &self.view, PyBUF_SIMPLE)
+        self.held = True
+        self.source.data = <const unsigned char*> self.view.buf
+        self.source.size = commands_end(self.source.data, self.view.len)
+        self.source.at = HEADER_BYTES
+        self.left = <Py_ssize_t> get_le(self.source.data + 56, 4)
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+    def take(self, Py_ssize_t count_max, /):
+        """The next commands, a list of (offset, words), at most `count_max`; empty at the end."""
+        cdef list commands = []
+        cdef In* source = &self.source
+        while self.left > 0 and len(commands) < count_max:
+            if source.at == source.size:
+                raise ProtocolError(f"{self.left} commands less than were announced")
+            commands.append(take_command(source))
+            self.left -= 1
+        if self.left == 0 and source.at < source.size:
+            raise ProtocolError("more commands than were announced")
+        return commands
 
 
 @cython.final

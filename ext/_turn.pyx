@@ -25,7 +25,7 @@ from cpython.dict cimport PyDict_GetItemWithError
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
 
-from pyraft_fast._entry import decode_record, header
+from pyraft_fast._entry import Commands, header
 from pyraft_fast._resp import Parser, encode_into
 from pyraft_fast.errors import CommandError, NoAuth, ProtocolError, RaftException, check
 from pyraft_fast import _entry, limits

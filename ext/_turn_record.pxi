@@ -43,7 +43,7 @@ cdef class Place:
 
     cdef int take(self, head, record) except -1:
         cdef unsigned long long origin = head.origin
-        cdef list commands, ops = None
+        cdef list ops = None
         cdef dict known = NO_ROWS
         cdef int verdict
         self.follows(head.index)
@@ -54,7 +54,6 @@ cdef class Place:
         if origin == self.incarnation:
             ops = self._own(head)
         self.index = head.index  # dice are seeded from it
-        commands = decode_record(record) if head.count else []
         self._digest(self.index)
         self.applying = True
         host = self._host
@@ -63,16 +62,35 @@ cdef class Place:
                 host.store.begin(head.time_ms)
                 if not self._noting:
                     known = self._rows.logged
-                if ops is None:
-                    apply_all(self, host, commands, known)
-                else:
-                    answer_all(self, host, commands, ops, known, self._dirty)
+                self.carry_out(host, Commands(record) if head.count else None, ops, known)
         finally:
             self.applying = False
-        self.commands += PyList_GET_SIZE(commands)
-        self.commands_total += PyList_GET_SIZE(commands)
+        self.commands += <long long> head.count
+        self.commands_total += <long long> head.count
         self.log_bytes += <long long> head.length
         self._moved(head)
+        return 0
+
+    cdef int carry_out(self, host, source, list ops, dict known) except -1:
+        """Execute what an entry holds, piece by piece.
+
+        What one piece leaves behind, as memory and in the caches, is what the next one needs.
+        """
+        cdef Py_ssize_t done = 0, answered = 0
+        cdef list piece = []
+        while True:
+            if source is not None:
+                piece = source.take(WARM_MAX)
+                warm_entry(host.store.data, piece)
+            if ops is None:
+                apply_some(self, host, piece, done, known)
+            else:
+                answered = answer_some(self, host, piece, done, ops, answered, known, self._dirty)
+            done += PyList_GET_SIZE(piece)
+            if PyList_GET_SIZE(piece) < WARM_MAX:
+                break
+        if ops is not None and answered < PyList_GET_SIZE(ops):
+            check(False, "a command for each op", PyList_GET_SIZE(ops), done)
         return 0
 
     cdef int follows(self, unsigned long long index) except -1:
@@ -134,52 +152,52 @@ cdef object carry_out(Place place, row, node, words):
         return row.failure(error)
 
 
-cdef int apply_all(Place place, node, list commands, dict known) except -1:
-    cdef Py_ssize_t position, warm = 0
+cdef int apply_some(Place place, node, list commands, Py_ssize_t done, dict known) except -1:
+    """Commands of an entry of which `done` were before them."""
+    cdef Py_ssize_t position
     cdef tuple command
-    data = node.store.data
     for position in range(PyList_GET_SIZE(commands)):
-        if position == warm:
-            warm = warm_entry(data, commands, position)
         command = <tuple?> <object> PyList_GET_ITEM(commands, position)
-        place.position = position
+        place.position = done + position
         carry_out(place, row_of(place, known, command), node, command[1])
     return 0
 
 
-cdef int answer_all(
-    Place place, node, list commands, list ops, dict known, list dirty
+cdef Py_ssize_t answer_some(
+    Place place, node, list commands, Py_ssize_t done, list ops, Py_ssize_t answered, dict known,
+    list dirty,
 ) except -1:
-    cdef Py_ssize_t position = 0, warm = 0, total = PyList_GET_SIZE(commands)
+    """The same, and of `ops` so many are answered; returns how many are then."""
+    cdef Py_ssize_t position = 0, total = PyList_GET_SIZE(commands)
     cdef Origin origin
     cdef tuple command
-    data = node.store.data
-    for op in ops:
+    while answered < PyList_GET_SIZE(ops):
+        op = <object> PyList_GET_ITEM(ops, answered)
         if isinstance(op, Origin):
-            if position == warm:
-                warm = warm_entry(data, commands, position)
             if position == total:
-                check(False, "a command for each op", len(ops), total)
+                break
             origin = <Origin> op
             command = <tuple?> <object> PyList_GET_ITEM(commands, position)
             words = command[1]
-            place.position = position
+            place.position = done + position
             position += 1
             row = row_of(place, known, command)
         else:
             origin, row, words = op
-            place.position = position | RIDING  # this node alone runs it: dice of its own
+            place.position = (done + position) | RIDING  # this node alone runs it: dice of its own
         origin.take(carry_out(place, row, node, words))
+        answered += 1
         if not origin.dirty:
             origin.dirty = True
             dirty.append(origin)
-    check(position == total, "an op for each command", position, total)
-    return 0
+    if position != total:
+        check(False, "an op for each command", done + position, done + total)
+    return answered
 
 
 def apply(Place place not None, node, list commands not None, dict known not None):
     """Execute commands of the log that nobody waits for here."""
-    apply_all(place, node, commands, known)
+    apply_some(place, node, commands, 0, known)
 
 
 def answer(
@@ -187,4 +205,5 @@ def answer(
     list dirty not None,
 ):
     """Execute commands of the log and the reads between them, and answer their origins."""
-    answer_all(place, node, commands, ops, known, dirty)
+    if answer_some(place, node, commands, 0, ops, 0, known, dirty) < PyList_GET_SIZE(ops):
+        check(False, "a command for each op", PyList_GET_SIZE(ops), PyList_GET_SIZE(commands))

@@ -58,15 +58,13 @@ cdef Py_ssize_t warm_reads(data, reads) except -1:
     return end
 
 
-cdef Py_ssize_t warm_entry(data, list commands, Py_ssize_t begin) except -1:
-    """Look ahead from place `begin` on in the (offset, words) of an entry; returns where to."""
+cdef int warm_entry(data, list commands) except -1:
+    """Look ahead in (offset, words) of an entry, WARM_MAX of them at most."""
     cdef PyObject* keys[WARM_MAX]
     cdef Py_ssize_t position, count = 0
-    cdef Py_ssize_t end = min(begin + WARM_MAX, PyList_GET_SIZE(commands))
     cdef tuple command
-    for position in range(begin, end):
+    for position in range(min(WARM_MAX, PyList_GET_SIZE(commands))):
         command = <tuple?> <object> PyList_GET_ITEM(commands, position)
         keys[count] = key_of(command[1])
         count += keys[count] != NULL
-    look_up(data, keys, count)
-    return end
+    return look_up(data, keys, count)

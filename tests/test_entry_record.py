@@ -226,6 +226,51 @@ def test_records_that_do_not_hold_what_they_say() -> None:
             _entry.decode_commands(payload, start)
 
 
+def in_pieces(record: bytes, count_max: int) -> list[tuple[int, list[Any]]]:
+    """All commands, as `Commands` gives them."""
+    source = _entry.Commands(record)
+    found: list[tuple[int, list[Any]]] = []
+    while piece := source.take(count_max):
+        assert len(piece) == count_max or not source.take(1)
+        found += piece
+    return found
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 15, 16, 17, 64])
+def test_commands_in_pieces_are_those_of_the_record(count: int) -> None:
+    words = [["SET", f"k{number}", [number, {"a": None}]] for number in range(count)]
+    record = record_of(*words)
+    for count_max in (1, 2, 3, 16, 100):
+        assert in_pieces(record, count_max) == _entry.decode_record(record)
+        assert in_pieces(record + b"tail", count_max) == _entry.decode_record(record)
+    assert _entry.Commands(record).take(0) == []
+    assert _entry.Commands(record).take(-1) == []
+
+
+def test_commands_in_pieces_of_records_that_do_not_hold_what_they_say() -> None:
+    payload = payload_of(["a", "b"], ["c"])
+    for count in (0, 1, 3, 2**32 - 1):
+        wrong = seal(KIND_COMMANDS, 1, 1, 1, 0, 0, 0, count, payload)
+        for count_max in (1, 2, 16):
+            with pytest.raises(ProtocolError, match="announced"):
+                in_pieces(wrong, count_max)
+    with pytest.raises(ProtocolError, match="kind 3 has no commands"):
+        _entry.Commands(seal(3, 1, 1, 1, 0, 0, 0, 2, payload))
+    record = seal(KIND_COMMANDS, 1, 1, 1, 0, 0, 0, 2, payload)
+    for cut in range(len(record)):
+        with pytest.raises(ProtocolError):
+            _entry.Commands(record[:cut])
+    for wrong in ("text", None):
+        with pytest.raises(TypeError):
+            _entry.Commands(wrong)  # type: ignore[arg-type]
+    growing = bytearray(record)
+    held = _entry.Commands(growing)
+    with pytest.raises(BufferError):
+        growing.extend(b"more")
+    del held
+    growing.extend(b"more")
+
+
 @pytest.mark.parametrize(
     ("payload", "why"),
     [

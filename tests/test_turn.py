@@ -183,7 +183,10 @@ def test_a_change_of_level_in_a_pipeline_counts_from_there(turn: Any) -> None:
     world = World(turn)
     line = world.slots[0]
     assert turn.run(world.desk, line, [["level", "ok", "2"], *[["get", "ok"]] * 6]) == 7
-    assert (world.levels[2].fresh, world.group.count, line.waiting) == (0, 2, 2)
+    assert (world.group.count, line.waiting, line.answered) == (0, 0, 6)  # asked once, was fresh
+    world.levels[2].fresh = 0
+    assert turn.run(world.desk, line, [["get", "ok"]] * 2) == 2
+    assert (world.group.count, line.waiting) == (2, 2)
     assert turn.run(world.desk, line, [["level", "ok", "1"], ["get", "ok"]]) == 0
     world.turn_ends()
     world.confirm(0, False)

@@ -67,7 +67,13 @@ class Machine:
                 machine.log.append(("own", head.batch))
                 if head.start != START:
                     return None
-                return [machine.new_origin() for _ in range(head.count)]
+                ops = []
+                for number in range(head.count):
+                    ops.append(machine.new_origin())
+                    if (head.batch + number) % 5 == 0:  # a read rides behind the write
+                        read = SimpleNamespace(name="get", function=machine.handle)
+                        ops.append((machine.new_origin(), read, ["get", f"read {number}"]))
+                return ops
 
             def _skip(self, head: Any, verdict: int) -> None:
                 machine.log.append(("skip", verdict))
@@ -76,7 +82,7 @@ class Machine:
         place: Any = Place()
         place.incarnation = ME
         place.sessions = Sessions()
-        store = SimpleNamespace(begin=self.noted("begin"))
+        store = SimpleNamespace(data={}, begin=self.noted("begin"))
         place._host = SimpleNamespace(data_lock=nullcontext(), store=store)
         row = SimpleNamespace(name="set", function=self.handle)
         place._rows = SimpleNamespace(logged={"set": row})
@@ -129,7 +135,7 @@ def any_record(dice: random.Random, next_index: int, last: dict[int, int]) -> by
     if start == START and index == next_index and batch == last.get(origin, 0) + 1:
         last[origin] = batch
     names = ["set"] * 20 + ["get", "stop"]
-    words = [[dice.choice(names), str(number)] for number in range(dice.randrange(5))]
+    words = [[dice.choice(names), str(number)] for number in range(dice.choice([*range(5), 40]))]
     return sealed(_entry.KIND_COMMANDS, max(0, index), origin, start, batch, words)
 
 

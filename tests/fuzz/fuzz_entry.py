@@ -97,9 +97,20 @@ def judge_records(data: bytes, edge: Edge) -> None:
         same("header", data, got, outcome(entry_twin.header, data, offset))
     want = outcome(entry_twin.decode_record, data)
     same("decode_record", data, outcome(_entry.decode_record, view), want)
+    for count_max in (1, 3, 16):
+        same("commands in pieces", data, outcome(in_pieces, view, count_max), want)
     got = outcome(lambda: list(_entry.records(view)))
     same("records", data, got, outcome(entry_twin.records, data))
     same("crc32c", data, str(_entry.crc32c(view, 7)), str(entry_twin.crc32c(data, 7)))
+
+
+def in_pieces(view: memoryview, count_max: int) -> list[Any]:
+    """All commands of a record, a few at a time."""
+    source = _entry.Commands(view)
+    found: list[Any] = []
+    while piece := source.take(count_max):
+        found += piece
+    return found
 
 
 def random_key(dice: Random) -> str | int | bytes:

@@ -156,6 +156,8 @@ def run(desk: Any, line: Any, commands: list[Any]) -> int:
     desk.stats.commands += len(commands)
     if desk.loading or desk.closed is not None:
         return desk.run_while_closed(line, commands)
+    group = None
+    taken = len(commands)
     for position, words in enumerate(commands):
         row = desk.rows.known.get(words[0]) or desk.rows.find(words[0])
         if row is None or not row.least <= len(words) <= row.most:
@@ -165,37 +167,60 @@ def run(desk: Any, line: Any, commands: list[Any]) -> int:
             line.reply(NoAuth("Authentication required."))
             continue
         if row.write:
+            group = run_joined(desk, line, group)
             try:
                 desk.proposer.write(line, words, 0)
             except CommandError as error:
                 line.reply(error)
             if desk.proposer.full:
                 return position + 1
+        elif row.read and line.batch_serial == desk.proposer.serial:
+            desk.proposer.ride(line, row, words)
         elif row.read:
-            read(desk, line, row, words)
+            group = join(line, row, words, group)
         elif row.at_once:
             line.reply(row.function(line, words))
-        elif line.waiting:  # it is taken again, and counted then
-            desk.stats.commands -= len(commands) - position
-            return position
         else:
+            run_joined(desk, line, group)
+            group = None
+            if line.waiting:  # it is taken again, and counted then
+                desk.stats.commands -= len(commands) - position
+                return position
             desk.run_alone(line, row, words)
             if line.blocked or line.closing:
                 return position + 1
         if len(line.out) > bounds.output_bytes_pause:
-            return position + 1
-    return len(commands)
+            taken = position + 1
+            break
+    run_joined(desk, line, group)
+    return taken
+
+
+def join(origin: Any, row: Any, words: Any, group: Any) -> Any:
+    """Let a read wait in the group that the one before it joined, or in the one of its level."""
+    if group is None:
+        group = origin.level.join(origin)
+    else:
+        group.count += 1
+    origin.reads.append((group, row, words))
+    origin.waiting += 1
+    return group
+
+
+def run_joined(desk: Any, origin: Any, group: Any) -> Any:
+    """Run what needs no round, and then begin with a new group; any other one stays."""
+    if group is None or not group.confirmed:
+        return group
+    if origin.reads and origin.ready_to_read and not getattr(origin, "writing_paused", False):
+        run_reads(desk, origin)
+    return None
 
 
 def read(desk: Any, origin: Any, row: Any, words: Any) -> None:
     if origin.batch_serial == desk.proposer.serial:
         desk.proposer.ride(origin, row, words)
-        return
-    group = origin.level.join(origin)
-    origin.reads.append((group, row, words))
-    origin.waiting += 1
-    if group.confirmed and origin.ready_to_read:
-        run_reads(desk, origin)
+    else:
+        run_joined(desk, origin, join(origin, row, words, None))
 
 
 def run_reads(desk: Any, origin: Any) -> None:
