@@ -266,7 +266,9 @@ class World:
         self.dirty: list[Any] = []
         self.on_hold: deque[Any] = deque()
         self.holding = False
-        store = SimpleNamespace(data={}, begin_read=lambda clock_ms: self.log.append(("begin", clock_ms)))
+        store = SimpleNamespace(
+            data={}, begin_read=lambda clock_ms: self.log.append(("begin", clock_ms))
+        )
         self.host = SimpleNamespace(data_lock=nullcontext(), store=store, name="host")
         gate = SimpleNamespace(clock_ms=7, default=self.levels[0])
         self.proposer = self.kinds.Intake(self)

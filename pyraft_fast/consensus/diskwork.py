@@ -265,9 +265,7 @@ class LogWriter:
         self._group = group
         self._is_writing, self._is_synced = True, synced
         waits = (
-            group.may_wait
-            and self._usual_us <= QUICK_US_MAX
-            and len(piece.data) <= QUICK_BYTES_MAX
+            group.may_wait and self._usual_us <= QUICK_US_MAX and len(piece.data) <= QUICK_BYTES_MAX
         )
         write = self._pen.write_here if waits else self._pen.write
         write(piece.fd, piece.data, piece.offset, synced)

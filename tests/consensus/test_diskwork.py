@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import pytest
 
@@ -268,7 +268,7 @@ class TimedPen:
     """A pen that says how long its writes took, whatever they did, and who made them."""
 
     took_us = 0
-    made: list[str] = []
+    made: ClassVar[list[str]] = []
 
     def __init__(self, bell: int) -> None:
         self._pen = Pen(bell)

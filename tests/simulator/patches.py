@@ -158,6 +158,7 @@ class SimPen(SimWork):
         self._job: tuple[int, bytes, int, bool] | None = None
         self._error: OSError | None = None
         self._is_done = False
+        self._took_us = 50
 
     def write(self, fd: int, data: bytes, offset: int, synced: bool) -> None:
         assert self._job is None and not self._is_done, "one write at a time"
@@ -199,7 +200,10 @@ class SimPen(SimWork):
         error, self._error, self._is_done = self._error, None, False
         if error is not None:
             raise error
-        return self._process.world.random.choice((100, 5000))  # quick enough to wait for, or not
+        rng = self._process.world.random
+        if rng.random() < 0.03:  # a disk is quick enough to wait for, or not, for a while
+            self._took_us = rng.choice((50, 50, 5000))
+        return self._took_us
 
     def wait(self, seconds: float) -> bool:
         if self._job is not None:
