@@ -255,6 +255,9 @@ cdef class Commands:
         self.source.at = HEADER_BYTES
         self.left = <Py_ssize_t> get_le(self.source.data + 56, 4)
 
+    def __init__(self, record, /):
+        """`record` is a record of commands, which may have bytes behind it."""
+
     def __dealloc__(self):
         if self.held:
             PyBuffer_Release(&self.view)
