@@ -17,7 +17,18 @@ import pytest
 from pyraft_fast.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTENSIONS = ("_digest", "_entry", "_hub", "_pen", "_quorum", "_resp", "_ring", "_turn", "_wire")
+EXTENSIONS = (
+    "_dice",
+    "_digest",
+    "_entry",
+    "_hub",
+    "_pen",
+    "_quorum",
+    "_resp",
+    "_ring",
+    "_turn",
+    "_wire",
+)
 
 
 @pytest.fixture(scope="module")

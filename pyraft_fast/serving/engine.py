@@ -61,6 +61,7 @@ class Engine:
         self._spawn = spawn
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._ident = 0  # of that thread, while it runs
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callbacks = Callbacks(host)
         self._service: Service | None = None
@@ -161,7 +162,7 @@ class Engine:
 
     def in_loop(self) -> bool:
         """Whether the caller is a handler: the loop's own thread, which must not wait."""
-        return self._thread is threading.current_thread()
+        return self._ident == threading.get_ident()
 
     # Life
 
@@ -233,6 +234,7 @@ class Engine:
 
     def _run(self, loop: asyncio.AbstractEventLoop, service: Service) -> None:
         asyncio.set_event_loop(loop)
+        self._ident = threading.get_ident()
         try:
             while not service.stopped.done():
                 try:
@@ -245,6 +247,7 @@ class Engine:
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+            self._ident = 0
             self._ended.set()
             self._refuse_calls()  # the last: whoever sees the end refuses by himself
 

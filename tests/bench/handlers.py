@@ -35,7 +35,7 @@ def host() -> tuple[RaftNode, Applier]:
     nobody: Any = None
     applier = Applier(node, Rows(node), nobody, nobody, [], lambda: None)
     service: Any = SimpleNamespace(applier=applier)
-    node.engine._service, node.engine._thread = service, threading.current_thread()
+    node.engine._service, node.engine._ident = service, threading.get_ident()
     return node, applier
 
 

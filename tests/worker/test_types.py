@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 from typing import Any
 
 import pytest
@@ -191,3 +192,56 @@ def test_dice_are_those_of_splitmix64() -> None:
     dice.setstate(state)
     assert [dice.random(), dice.randrange(10), dice.choice("abc")] == first
     assert all(0 <= dice.random() < 1 for _ in range(1000))
+
+
+class PlainDice(random.Random):
+    """The same in plain Python."""
+
+    def seed(self, a: Any = 0, version: int = 2) -> None:
+        self.word = a
+
+    def draw(self) -> int:
+        self.word = word = (self.word + 0x9E3779B97F4A7C15) % 2**64
+        word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        word = (word ^ (word >> 27)) * 0x94D049BB133111EB % 2**64
+        return word ^ (word >> 31)
+
+    def random(self) -> float:
+        return (self.draw() >> 11) / 2**53
+
+    def getrandbits(self, k: int, /) -> int:
+        words = -(-k // 64)
+        return sum(self.draw() << 64 * (words - 1 - i) for i in range(words)) >> (64 * words - k)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**63, 2**64 - 1, 1234567])
+def test_dice_draw_what_plain_arithmetic_draws(seed: int) -> None:
+    dice, plain = Dice(seed), PlainDice(seed)
+    for k in (*range(200), 1000):
+        assert dice.getrandbits(k) == plain.getrandbits(k)
+        assert dice.random() == plain.random()
+    for draw in (
+        lambda d: d.randrange(10**30), lambda d: d.choice("abcdef"), lambda d: d.uniform(-1, 1),
+        lambda d: d.sample(range(1000), 20), lambda d: d.gauss(0, 1), lambda d: d.randbytes(13),
+    ):  # fmt: skip
+        assert draw(dice) == draw(plain)
+    items, others = list(range(50)), list(range(50))
+    dice.shuffle(items)
+    plain.shuffle(others)
+    assert items == others
+    copied = copy.copy(dice)
+    assert [copied.random(), copied.getrandbits(70)] == [dice.random(), dice.getrandbits(70)]
+    dice.random()
+    assert copied.random() != dice.random()
+
+
+def test_dice_refuse_what_random_refuses() -> None:
+    dice = Dice(1)
+    for wrong, error in ((-1, ValueError), (1.5, TypeError), ("3", TypeError)):
+        with pytest.raises(error):
+            dice.getrandbits(wrong)  # type: ignore[arg-type]
+    assert dice.random() == Dice(1).random()
+    dice.seed("text")
+    assert dice.random() == Dice(0).random()
+    dice.seed(-1)
+    assert dice.random() == Dice(2**64 - 1).random()
