@@ -25,7 +25,7 @@ check: $(VENV)/.ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml pyraft_fast._dice pyraft_fast._digest pyraft_fast._entry pyraft_fast._hub pyraft_fast._pen pyraft_fast._quorum pyraft_fast._resp pyraft_fast._ring pyraft_fast._turn pyraft_fast._wire
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml pyraft_fast._dice pyraft_fast._digest pyraft_fast._entry pyraft_fast._hub pyraft_fast._pen pyraft_fast._quorum pyraft_fast._ranks pyraft_fast._resp pyraft_fast._ring pyraft_fast._turn pyraft_fast._wire
 
 fix: $(VENV)/.ready-test
 	$(BIN)/ruff check --fix .
@@ -63,6 +63,7 @@ fuzz: $(VENV)/.ready-test
 	$(BIN)/python -m tests.fuzz.fuzz_entry --count $(COUNT)
 	$(BIN)/python -m tests.fuzz.fuzz_group --count $$(( $(COUNT) / 20 ))
 	$(BIN)/python -m tests.fuzz.fuzz_quorum --count $(COUNT)
+	$(BIN)/python -m tests.fuzz.fuzz_ranks --count $$(( $(COUNT) / 100 ))
 	$(BIN)/python -m tests.fuzz.fuzz_wire --count $(COUNT)
 	$(BIN)/python -m tests.fuzz.fuzz_ring --count $$(( $(COUNT) / 75 ))
 

@@ -7,17 +7,9 @@ from setuptools import Extension, setup
 
 TRACE = bool(os.environ.get("PYRAFT_FAST_TRACE"))
 NAMES = (
-    "_dice",
-    "_digest",
-    "_entry",
-    "_hub",
-    "_pen",
-    "_quorum",
-    "_resp",
-    "_ring",
-    "_turn",
+    "_dice", "_digest", "_entry", "_hub", "_pen", "_quorum", "_ranks", "_resp", "_ring", "_turn",
     "_wire",
-)
+)  # fmt: skip
 SHARED = sorted(glob("ext/*.h") + glob("ext/*.pxi"))
 
 

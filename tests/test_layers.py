@@ -13,17 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pyraft_fast"
 GROUND = {"errors", "limits", "version", "address", "read_level"}
 CODECS = {
-    "_dice",
-    "_digest",
-    "_entry",
-    "_hub",
-    "_pen",
-    "_quorum",
-    "_resp",
-    "_ring",
-    "_turn",
+    "_dice", "_digest", "_entry", "_hub", "_pen", "_quorum", "_ranks", "_resp", "_ring", "_turn",
     "_wire",
-}
+}  # fmt: skip
 
 # room -> rooms and modules of ours that it may import, itself aside
 LAW: dict[str, set[str]] = {
@@ -39,7 +31,7 @@ LAW: dict[str, set[str]] = {
     "consensus": GROUND
     | {"core", "storage", "link", "_entry", "_pen", "_quorum", "_ring", "_wire"},
     "protocol": {"errors", "limits", "_resp"},
-    "worker": GROUND | {"common", "protocol", "_dice", "_digest", "_resp"},
+    "worker": GROUND | {"common", "protocol", "_dice", "_digest", "_ranks", "_resp"},
     "serving": GROUND | {"common", "link", "storage", "worker", "protocol", *CODECS},
     "peer": {"address"},
     "node": GROUND | {"common", "log", "peer", "serving", "worker"},

@@ -20,7 +20,6 @@ from pyraft_fast.worker.cluster import do_cluster
 from pyraft_fast.worker.command import do_command
 from pyraft_fast.worker.config import do_config
 from pyraft_fast.worker.info import do_info, do_role
-from pyraft_fast.worker.types import SortedSet
 from pyraft_fast.worker.words import Words, arity_error, option, positive, subcommand_error
 from pyraft_fast.worker.worker import RespProtocol, Worker
 
@@ -104,7 +103,7 @@ def _bytes_of(value: Any, samples: int) -> int:
         parts = [sys.getsizeof(k) + _bytes_of(v, 1) for k, v in islice(value.items(), samples)]
     else:
         parts = [_bytes_of(part, 1) for part in islice(value, samples)]
-    per_slot = 200 if isinstance(value, SortedSet) else 100 if hasattr(value, "items") else 8
+    per_slot = 100 if hasattr(value, "items") else 8
     return own + size * (per_slot + sum(parts) // len(parts))
 
 

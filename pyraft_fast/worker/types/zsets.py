@@ -1,19 +1,14 @@
 """A sorted set: members by score, then by their bytes.
 
-A sorted list of pairs (score, byte text of the member) answers ranks and ranges; a dict answers
-scores. Byte texts sort as bytes do, so the order is that of Redis for binary members too. The
-content decides every order a reply shows; the dict's own order decides nothing.
+A compiled sorted list (`_ranks`) answers ranks and ranges; a dict answers scores. The content
+decides every order a reply shows; the dict's own order decides nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from math import inf, nextafter
-from typing import Any
 
-from sortedcontainers import SortedList
-
-from pyraft_fast.worker.words import byte_text, from_byte_text
+from pyraft_fast._ranks import Ranks
 
 
 class SortedSet:
@@ -23,19 +18,19 @@ class SortedSet:
 
     def __init__(self, items: Iterable[tuple[str, float]] = ()) -> None:
         self.scores: dict[str, float] = dict(items)
-        self.entries: Any = SortedList(
-            (score, byte_text(member)) for member, score in self.scores.items()
-        )
+        self.entries = Ranks(self.scores.items())
 
     def add(self, member: str, score: float) -> bool:
         """Set a member's score; True when the member is new."""
-        old = self.scores.get(member)
-        if old is not None:
-            if old == score:
-                return False
-            self.entries.remove((old, byte_text(member)))
-        self.scores[member] = score
-        self.entries.add((score, member if member.isascii() else byte_text(member)))
+        scores = self.scores
+        old = scores.get(member)
+        if old is None:
+            self.entries.add(member, score)
+        elif old != score:
+            self.entries.move(member, old, score)
+        else:
+            return False
+        scores[member] = score
         return old is None
 
     def discard(self, member: str) -> bool:
@@ -43,7 +38,7 @@ class SortedSet:
         score = self.scores.pop(member, None)
         if score is None:
             return False
-        self.entries.remove((score, byte_text(member)))
+        self.entries.remove(member, score)
         return True
 
     def score(self, member: str) -> float | None:
@@ -53,57 +48,40 @@ class SortedSet:
     def rank(self, member: str) -> int | None:
         """The member's place from the lowest score, or None."""
         score = self.scores.get(member)
-        if score is None:
-            return None
-        return int(self.entries.bisect_left((score, byte_text(member))))
+        return None if score is None else self.entries.place(member, score)
 
     def pop_at(self, place: int) -> tuple[str, float]:
         """Remove and return (member, score) at `place`, 0 lowest or -1 highest."""
-        score, key = self.entries.pop(place)
-        member = key if key.isascii() else from_byte_text(key)
-        del self.scores[member]
-        return member, score
+        pair = self.entries.pop_at(place)
+        del self.scores[pair[0]]
+        return pair
 
     def slice(self, start: int, stop: int, backwards: bool = False) -> list[tuple[str, float]]:
         """(member, score) at places `start` <= i < `stop`, highest first when `backwards`."""
-        return [
-            (key if key.isascii() else from_byte_text(key), score)
-            for score, key in self.entries.islice(start, stop, reverse=backwards)
-        ]
+        return self.entries.pairs(start, stop, backwards)
 
     def members(self, start: int, stop: int, backwards: bool = False) -> list[str]:
         """The members at places `start` <= i < `stop`, highest first when `backwards`."""
-        return [
-            key if key.isascii() else from_byte_text(key)
-            for _, key in self.entries.islice(start, stop, reverse=backwards)
-        ]
+        return self.entries.members(start, stop, backwards)
 
     def delete(self, start: int, stop: int) -> int:
         """Remove the places `start` <= i < `stop`; returns how many."""
-        gone = self.members(start, stop)
+        gone = self.entries.members(start, stop)
+        self.entries.delete(start, stop)
         for member in gone:
             del self.scores[member]
-        del self.entries[start:stop]
         return len(gone)
 
     def place_of_score(self, score: float, above: bool) -> int:
         """The first place whose score is at least `score`, or greater when `above`."""
-        if above:
-            if score == inf:
-                return len(self.entries)
-            score = nextafter(score, inf)
-        return int(self.entries.bisect_left((score,)))
+        return self.entries.place_of_score(score, above)
 
     def place_of_key(self, key: str, above: bool) -> int:
         """The first place whose byte text is at least `key`, or greater when `above`.
 
         Meaningful only where all scores are alike, as for Redis' lexical ranges.
         """
-        if not self.entries:
-            return 0
-        pair = (self.entries[0][0], key)
-        found = self.entries.bisect_right(pair) if above else self.entries.bisect_left(pair)
-        return int(found)
+        return self.entries.place_of_key(key, above)
 
     def items(self) -> list[tuple[str, float]]:
         """All (member, score), lowest first."""
