@@ -1,4 +1,4 @@
-# Keys looked up ahead of the handlers, so that these find them in the caches. Included by _turn.pyx.
+# Keys looked up ahead of the handlers, which then find them in the caches. Included by _turn.pyx.
 #
 # In a large keyspace a look-up waits for memory three or four times, each time for an address that
 # the time before brought; that is half of what a short handler costs. Look-ups that follow each
