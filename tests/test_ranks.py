@@ -40,7 +40,7 @@ def test_entries_go_in_and_out_as_in_the_twin(
     assert len(ours) == 0
 
 
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**32))
 def test_a_short_run_of_the_fuzzer(seed: int) -> None:
     assert difference(Random(seed)) == ""
