@@ -63,7 +63,7 @@ def test_a_group_is_read_as_it_was_written(drawn):
     assert parse_group(data, HEAD, end) is None
 
 
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 @given(groups, st.data())
 def test_one_wrong_byte_never_looks_torn(drawn, data):
     records, offset = drawn
@@ -77,7 +77,7 @@ def test_one_wrong_byte_never_looks_torn(drawn, data):
         assert not group.blank
 
 
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 @given(groups, st.data())
 def test_sectors_that_did_not_arrive_look_torn(drawn, data):
     records, offset = drawn

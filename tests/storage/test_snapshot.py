@@ -81,7 +81,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.tuples(st.text(), st.integers(0, 9), values, st.none() | st.integers(0, 1 << 50)))
 )
