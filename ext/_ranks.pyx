@@ -41,7 +41,7 @@ include "_ranks_changes.pxi"
 
 
 @cython.final
-@cython.no_gc  # texts refer to nothing, so there are no circles
+@cython.no_gc  # texts refer to nothing, so there are no cycles
 cdef class Ranks:
     """(member, score) lowest first; Ranks(items) takes any order. Scores are never NaN.
 
@@ -138,11 +138,10 @@ cdef class Ranks:
         PySlice_AdjustIndices(self.size, &start, &stop, 1)
         if start < stop:
             spot = spot_of(self, start)
-            for _ in range(stop - start):
-                if not is_there(self, &spot):
-                    break
+            while start < stop and is_there(self, &spot):
                 out.append(pair_at(self, spot))
                 spot.at += 1
+                start += 1
         if backwards:
             out.reverse()
         return out
@@ -154,11 +153,10 @@ cdef class Ranks:
         PySlice_AdjustIndices(self.size, &start, &stop, 1)
         if start < stop:
             spot = spot_of(self, start)
-            for _ in range(stop - start):
-                if not is_there(self, &spot):
-                    break
+            while start < stop and is_there(self, &spot):
                 out.append(word(<object>key_at(self, spot.run, spot.at)))
                 spot.at += 1
+                start += 1
         if backwards:
             out.reverse()
         return out

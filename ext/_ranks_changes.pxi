@@ -150,9 +150,10 @@ cdef int splice(Ranks ranks, Spot first, Spot last, Py_ssize_t count) except -1:
         start += 1
     close_runs(ranks, start, stop)
     ranks.size -= count
-    if ranks.runs_count:
-        tidy(ranks, min(start, ranks.runs_count - 1))
-        tidy(ranks, max(start, 1) - 1)
+    if start < ranks.runs_count:
+        tidy(ranks, start)
+    if start:
+        tidy(ranks, start - 1)
     return 0
 
 

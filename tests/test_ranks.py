@@ -153,6 +153,20 @@ def test_memory_goes_back_with_the_entries(way: str) -> None:
     assert sys.getsizeof(ranks) < full / 25  # lists of Python 3.13 keep room for all the runs
 
 
+def test_what_is_left_at_the_end_joins_a_small_neighbour() -> None:
+    """The run before takes it in, and then is the last."""
+    for first in (1, 30, 60):
+        for left in (1, 20, 64):
+            ranks, pairs = Ranks(many(600)), many(600)
+            for start, stop in ((first, 192), (first + left, 600)):
+                assert ranks.delete(start, stop) == len(pairs[start:stop])
+                del pairs[start:stop]
+                assert ranks.pairs(0, 600) == pairs
+            ranks.add("last", 1e9)
+            assert ranks.pop_at(-1) == ("last", 1e9)
+            assert len(ranks) == len(ranks.members(0, 600)) == first + left
+
+
 def test_small_lists_are_small() -> None:
     assert sys.getsizeof(Ranks()) < 200
     assert sys.getsizeof(Ranks([("a", 1.0)])) < 400

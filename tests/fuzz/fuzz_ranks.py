@@ -57,7 +57,9 @@ def burst(dice: Random, pairs: list[tuple[str, float]], few: bool) -> list[Call]
     if kind == "pop":
         return [("pop_at", random_place(dice, size)) for _ in range(min(count, 9))]
     if kind == "delete":
-        return [("delete", random_place(dice, size), random_place(dice, size))]
+        edges = (dice.randrange(70), 192, size, random_place(dice, size))
+        ends = [sorted(dice.choices(edges, k=2)) for _ in range(dice.randrange(1, 6))]
+        return [("delete", dice.choice((start, dice.randrange(70))), stop) for start, stop in ends]
     return [("pop_at", 0 if kind == "low" else -1)] * count
 
 
