@@ -25,20 +25,25 @@ class SortedSet:
         scores = self.scores
         old = scores.get(member)
         if old is None:
-            self.entries.add(member, score)
-        elif old != score:
+            scores[member] = score
+            try:
+                self.entries.add(member, score)
+            except BaseException:
+                del scores[member]
+                raise
+            return True
+        if old != score:
             self.entries.move(member, old, score)
-        else:
-            return False
-        scores[member] = score
-        return old is None
+            scores[member] = score
+        return False
 
     def discard(self, member: str) -> bool:
         """Remove a member; True when it was there."""
-        score = self.scores.pop(member, None)
+        score = self.scores.get(member)
         if score is None:
             return False
         self.entries.remove(member, score)
+        del self.scores[member]
         return True
 
     def score(self, member: str) -> float | None:
