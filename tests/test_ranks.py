@@ -153,6 +153,14 @@ def test_memory_goes_back_with_the_entries(way: str) -> None:
     assert sys.getsizeof(ranks) < full / 25  # lists of Python 3.13 keep room for all the runs
 
 
+def test_a_run_gives_back_what_it_no_longer_needs() -> None:
+    ranks = Ranks(many(192))
+    for _ in range(189):
+        ranks.pop_at(-1)
+    assert ranks.members(0, 9) == [member for member, _ in many(3)]
+    assert sys.getsizeof(ranks) < sys.getsizeof(Ranks(many(3))) + 150
+
+
 def test_what_is_left_at_the_end_joins_a_small_neighbour() -> None:
     """The run before takes it in, and then is the last."""
     for first in (1, 30, 60):
