@@ -7,10 +7,15 @@ from collections.abc import Callable
 from random import Random
 
 
-def run(about: str, difference: Callable[[Random], str], count: int) -> int:
+class Difference(AssertionError):
+    """Two judges of the same input disagree; the text shows it, and is printed whole."""
+
+
+def run(about: str, difference: Callable[[Random], str | None], count: int) -> int:
     """Judge as many inputs as asked for, `count` by default; the exit status is 1 at a difference.
 
-    `difference` makes one input and compares: "" when both judges agree.
+    `difference` makes one input and compares: "" or None when both judges agree, else a text or a
+    raised Difference.
     """
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--count", type=int, default=count)
@@ -18,9 +23,12 @@ def run(about: str, difference: Callable[[Random], str], count: int) -> int:
     options = parser.parse_args()
     dice = Random(options.seed)
     for number in range(options.count):
-        found = difference(dice)
+        try:
+            found = (difference(dice) or "")[:2000]
+        except Difference as error:
+            found = str(error)
         if found:
-            print(f"seed {options.seed}, input {number}: {found[:2000]}")
+            print(f"seed {options.seed}, input {number}: {found}")
             return 1
     print(f"seed {options.seed}: {options.count} inputs, no difference")
     return 0

@@ -9,7 +9,6 @@ shown with the input that made it, and the exit status is 1.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import mmap
 import sys
@@ -21,6 +20,7 @@ import msgpack
 
 from pyraft_fast import _entry
 from pyraft_fast.errors import RaftException
+from tests.fuzz.command import Difference, run
 from tests.twins import entry_twin
 
 ARENA_BYTES = 1 << 20
@@ -33,10 +33,6 @@ NUMBERS = tuple(
     if -(2**63) <= sign * (1 << power) + more < 2**64
 )
 LEADS = (0x80, 0x81, 0x90, 0x91, 0x92, 0x9F, 0xA1, 0xBF, *range(0xC0, 0xE0), 0xFF)
-
-
-class Difference(AssertionError):
-    """Two judges of the same bytes disagree."""
 
 
 class Edge:
@@ -207,21 +203,6 @@ def one_input(dice: Random, edge: Edge) -> None:
         judge_records(damaged(dice, record), edge)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="fuzz the record codec")
-    parser.add_argument("--count", type=int, default=100_000, help="inputs")
-    parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    dice, edge = Random(given.seed), Edge()
-    for number in range(given.count):
-        try:
-            one_input(dice, edge)
-        except Difference as found:
-            print(f"seed {given.seed}, input {number}: {found}")
-            return 1
-    print(f"seed {given.seed}: {given.count} inputs, no difference")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    edge = Edge()
+    sys.exit(run(__doc__, lambda dice: one_input(dice, edge), 100_000))

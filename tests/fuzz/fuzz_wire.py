@@ -9,7 +9,6 @@ seed decides everything; a difference is shown with the input that made it, and 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from random import Random
 
@@ -25,16 +24,13 @@ from pyraft_fast._wire import (
 )
 from pyraft_fast.core.messages import MessageKind
 from pyraft_fast.errors import ProtocolError
+from tests.fuzz.command import Difference, run
 from tests.twins import wire_twin
 
 FRAME_BYTES_MAX = 4096
 EDGES = (0, 1, 127, 128, 255, 256, 65535, 65536, 2**32 - 1, 2**32, 2**63, 2**64 - 1)
 OTHERS = (1, 5, 7, 10, 255)  # types of frames that are no messages
 HEADERS = ({}, {"nid": "n1", "raw": b"\xff"}, [1, "2"], None, [3] * 10)
-
-
-class Difference(AssertionError):
-    """Two judges of the same bytes disagree."""
 
 
 def same(what: str, ours: object, theirs: object, data: bytes) -> None:
@@ -162,21 +158,5 @@ def one_input(dice: Random) -> None:
     same("stream", repr(read(dice, data)), repr(twin_read(data)), data)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="fuzz the peer codec")
-    parser.add_argument("--count", type=int, default=100_000, help="inputs")
-    parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    dice = Random(given.seed)
-    for at in range(given.count):
-        try:
-            one_input(dice)
-        except Difference as found:
-            print(f"seed {given.seed}, input {at}: {found}")
-            return 1
-    print(f"seed {given.seed}: {given.count} inputs, no difference")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, one_input, 100_000))
