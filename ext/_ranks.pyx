@@ -133,33 +133,11 @@ cdef class Ranks:
 
     def pairs(self, Py_ssize_t start, Py_ssize_t stop, bint backwards=False, /):
         """[(member, score), ...] at places `start` <= i < `stop`, highest first if `backwards`."""
-        cdef Spot spot
-        cdef list out = []
-        PySlice_AdjustIndices(self.size, &start, &stop, 1)
-        if start < stop:
-            spot = spot_of(self, start)
-            while start < stop and is_there(self, &spot):
-                out.append(pair_at(self, spot))
-                spot.at += 1
-                start += 1
-        if backwards:
-            out.reverse()
-        return out
+        return walked(self, start, stop, backwards, True)
 
     def members(self, Py_ssize_t start, Py_ssize_t stop, bint backwards=False, /):
         """The members at places `start` <= i < `stop`, highest first if `backwards`."""
-        cdef Spot spot
-        cdef list out = []
-        PySlice_AdjustIndices(self.size, &start, &stop, 1)
-        if start < stop:
-            spot = spot_of(self, start)
-            while start < stop and is_there(self, &spot):
-                out.append(word(<object>key_at(self, spot.run, spot.at)))
-                spot.at += 1
-                start += 1
-        if backwards:
-            out.reverse()
-        return out
+        return walked(self, start, stop, backwards, False)
 
     def place(self, member, double score, /):
         """The place of an entry, the first of its equals. ValueError when it is not there."""

@@ -101,4 +101,26 @@ cdef bint is_there(Ranks ranks, Spot* spot) noexcept:
 
 cdef tuple pair_at(Ranks ranks, Spot spot):
     cdef double score = ranks.runs[spot.run].scores[spot.at]
-    return word(<object>key_at(ranks, spot.run, spot.at)), score
+    return member_at(ranks, spot), score
+
+
+cdef object member_at(Ranks ranks, Spot spot):
+    return word(<object>key_at(ranks, spot.run, spot.at))
+
+
+cdef list walked(
+    Ranks ranks, Py_ssize_t start, Py_ssize_t stop, bint backwards, bint with_scores
+):
+    """What lies at places `start` <= i < `stop`: members, or pairs."""
+    cdef Spot spot
+    cdef list out = []
+    PySlice_AdjustIndices(ranks.size, &start, &stop, 1)
+    if start < stop:
+        spot = spot_of(ranks, start)
+        while start < stop and is_there(ranks, &spot):
+            out.append(pair_at(ranks, spot) if with_scores else member_at(ranks, spot))
+            spot.at += 1
+            start += 1
+    if backwards:
+        out.reverse()
+    return out

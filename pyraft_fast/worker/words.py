@@ -134,11 +134,6 @@ def byte_text(value: str) -> str:
     return value if value.isascii() else raw(value).decode("latin-1")
 
 
-def from_byte_text(value: str) -> str:
-    """The word whose `byte_text` is `value`."""
-    return value if value.isascii() else text(value.encode("latin-1"))
-
-
 def glob(pattern: str) -> Callable[[Any], bool]:
     """Compile a Redis glob (`*`, `?`, `[a-z]`, `[^a]`, `\\x`) into a test of whole words.
 
