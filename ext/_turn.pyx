@@ -216,8 +216,7 @@ def run(Desk desk not None, Line line not None, list commands not None):
             line.reply(NoAuth("Authentication required."))
             continue
         if row.write:
-            if group is not None and group.confirmed:
-                group = run_joined(desk, line)
+            group = run_joined(desk, line, group)
             try:
                 intake.put(line, words, 0)
             except CommandError as error:
@@ -232,8 +231,7 @@ def run(Desk desk not None, Line line not None, list commands not None):
         elif row.at_once:
             line.reply(row.function(line, words))
         else:
-            if group is not None and group.confirmed:
-                run_joined(desk, line)
+            run_joined(desk, line, group)
             group = None
             if line.waiting:
                 stats.commands -= total - position
@@ -244,8 +242,7 @@ def run(Desk desk not None, Line line not None, list commands not None):
         if PyByteArray_GET_SIZE(line.out) > _bounds.output_bytes_pause:
             total = position + 1
             break
-    if group is not None and group.confirmed:
-        run_joined(desk, line)
+    run_joined(desk, line, group)
     return total
 
 
@@ -262,8 +259,13 @@ cdef ReadGroup join(Desk desk, Origin origin, Row row, words, ReadGroup group):
     return group
 
 
-cdef ReadGroup run_joined(Desk desk, Origin origin):
-    """Run reads whose group needs no round, if they are next in order; returns no group."""
+cdef ReadGroup run_joined(Desk desk, Origin origin, ReadGroup group):
+    """Run reads whose group needs no round, if they are next in order; returns what may go on.
+
+    That is a group which waits for its round; the next read asks anew whether it needs one.
+    """
+    if group is None or not group.confirmed:
+        return group
     if origin.reads and origin.may_read():
         if not (isinstance(origin, Line) and (<Line> origin).writing_paused):
             run_reads(desk, origin)
@@ -275,8 +277,8 @@ def read(Desk desk not None, Origin origin not None, Row row not None, words):
     cdef Intake intake = desk.proposer
     if origin.batch_serial == intake.serial:
         intake.ride(origin, row, words)
-    elif join(desk, origin, row, words, None).confirmed:
-        run_joined(desk, origin)
+    else:
+        run_joined(desk, origin, join(desk, origin, row, words, None))
 
 
 cpdef run_reads(Desk desk, Origin origin):

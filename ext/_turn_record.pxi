@@ -62,7 +62,7 @@ cdef class Place:
                 host.store.begin(head.time_ms)
                 if not self._noting:
                     known = self._rows.logged
-                self.carry_out(host, Commands(record) if head.count else None, ops, known)
+                self.execute(host, Commands(record) if head.count else None, ops, known)
         finally:
             self.applying = False
         self.commands += <long long> head.count
@@ -71,17 +71,18 @@ cdef class Place:
         self._moved(head)
         return 0
 
-    cdef int carry_out(self, host, source, list ops, dict known) except -1:
+    cdef int execute(self, host, source, list ops, dict known) except -1:
         """Execute what an entry holds, piece by piece.
 
         What one piece leaves behind, as memory and in the caches, is what the next one needs.
         """
         cdef Py_ssize_t done = 0, answered = 0
         cdef list piece = []
+        data = host.store.data
         while True:
             if source is not None:
                 piece = source.take(WARM_MAX)
-                warm_entry(host.store.data, piece)
+                warm_entry(data, piece)
             if ops is None:
                 apply_some(self, host, piece, done, known)
             else:
