@@ -152,6 +152,7 @@ class Server:
         self.name = name
         self.title = title
         self.programs: list[Program] = []
+        self.env: dict[str, str] = {}  # for its programs, beside what this one has
 
     def start(self, folder: Path) -> None:
         """Start it in a folder of its own and await that it serves."""
@@ -160,7 +161,7 @@ class Server:
     def launch(self, line: Sequence[str], folder: Path) -> None:
         """Start one of its programs."""
         with uninterrupted():
-            self.programs.append(Program(line, folder))
+            self.programs.append(Program(line, folder, self.env))
 
     def port(self, via: str = "leader") -> int:
         """Where the load goes."""
@@ -327,7 +328,7 @@ class Ours(Server):
         """Start a node that was ended; returns the seconds until it answers a read."""
         began = time.monotonic()
         with uninterrupted():
-            self.programs[index] = Program(self._line(index), self._node_folder(index))
+            self.programs[index] = Program(self._line(index), self._node_folder(index), self.env)
         port = self._ports[index]
         self.until(lambda: self._ready(port))
         return time.monotonic() - began

@@ -23,7 +23,7 @@ from pathlib import Path
 from pyraft_fast.bench import load
 from pyraft_fast.bench.measure import Usage
 from pyraft_fast.bench.model import Point
-from pyraft_fast.bench.peers import Ours, Program, uninterrupted
+from pyraft_fast.bench.peers import Ours
 from tests.bench.progress import progress
 
 PROBE_REQUESTS = 20_000
@@ -34,11 +34,7 @@ class Version(Ours):
 
     def __init__(self, root: Path, nodes: int, flags: Sequence[str]) -> None:
         super().__init__(root.name, str(root), nodes, flags)
-        self._env = {"PYTHONPATH": str(root)}
-
-    def launch(self, line: Sequence[str], folder: Path) -> None:
-        with uninterrupted():
-            self.programs.append(Program(line, folder, self._env))
+        self.env = {"PYTHONPATH": str(root)}
 
 
 class Seen:
