@@ -35,6 +35,7 @@ class Dice(random.Random):
         self._source.word = a & _MASK if isinstance(a, int) else 0
         self.gauss_next = None
 
+    # `random.Random` looks into the class for it, to make integers from bits.
     def getrandbits(self, k: int, /) -> int:
         """An int of `k` random bits; raises ValueError for a negative `k`."""
         return self._source.getrandbits(k)
