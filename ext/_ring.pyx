@@ -8,7 +8,8 @@ one yields nothing. The kernel frees the memory when both processes are gone.
 Page 0 holds the control words (ring_atomics.h), then comes the data area: frames, 8-aligned, of
 u32 length, u32 flags, bytes. A frame lies in one piece, so that it can be handed out in place;
 where it would reach past the end, a PAD frame fills the rest. A record whose frame passes a quarter
-of the ring travels as FIRST, MIDDLE ..., LAST and may be larger than the ring.
+of the ring travels as FIRST, MIDDLE ..., LAST and may be larger than the ring. Beside the frames
+hangs a notice: three words of the writer, the newest only, which the reader looks at when it likes.
 
 Invariants: tail <= head <= tail + size; all positions are multiples of 8 and only grow; between
 tail and head lie whole frames. Whatever is read from the shared page is checked against them, and
@@ -42,6 +43,7 @@ cdef extern from "ring_atomics.h" nogil:
         uint64_t tail
         uint32_t reader_sleeps
         uint32_t writer_waits
+        uint64_t turn
     uint64_t ring_load_position(const uint64_t* word)
     void ring_store_position(uint64_t* word, uint64_t value)
     uint32_t ring_load_once(const uint32_t* word)
@@ -49,11 +51,13 @@ cdef extern from "ring_atomics.h" nogil:
     void ring_store_flag(uint32_t* word, uint32_t value)
     uint32_t ring_exchange_flag(uint32_t* word, uint32_t value)
     void ring_fence()
+    void ring_write_notice(ring_control* control, const uint64_t* words)
+    int ring_read_notice(const ring_control* control, uint64_t* words)
 
 cdef enum:
     CONTROL_BYTES = 4096
     FRAME_BYTES = 8  # length and flags before each frame's bytes
-    LAYOUT_VERSION = 1
+    LAYOUT_VERSION = 2
     WHOLE = 0
     FIRST = 1
     MIDDLE = 2
@@ -72,30 +76,7 @@ cdef inline uint64_t align8(uint64_t length) noexcept nogil:
     return (length + 7) & ~<uint64_t>7
 
 
-@cython.final
-cdef class _Mapping:
-    """The mapped memory. It goes when the ring and the last view into it are gone."""
-
-    cdef unsigned char* base
-    cdef size_t length
-
-    def __cinit__(self, int fd, size_t length):
-        cdef void* base = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-        if base == MAP_FAILED:
-            self.base = NULL
-            raise OSError("the ring cannot be mapped")
-        self.base = <unsigned char*> base
-        self.length = length
-
-    def __getbuffer__(self, Py_buffer* buffer, int flags):
-        PyBuffer_FillInfo(
-            buffer, self, self.base + CONTROL_BYTES, <Py_ssize_t> (self.length - CONTROL_BYTES),
-            1, flags,
-        )
-
-    def __dealloc__(self):
-        if self.base != NULL:
-            munmap(self.base, self.length)
+include "_ring_mapping.pxi"
 
 
 @cython.final
@@ -278,6 +259,13 @@ cdef class Ring:
         self._wakes += 1
         return True
 
+    def post(self, uint64_t first, uint64_t second, uint64_t third, /):
+        """Put three words in the place of those on the notice, for the reader to see together."""
+        self._alive()
+        cdef uint64_t[3] words = [first, second, third]
+        ring_write_notice(self._control, words)
+        ring_fence()  # before anybody is told of what they stand for
+
     cdef int _put_fragments(self, const unsigned char* data, Py_ssize_t length) except -1:
         cdef uint64_t chunk, rest, contiguous
         cdef uint32_t flags
@@ -387,6 +375,14 @@ cdef class Ring:
         self._room_wakes += 1
         return True
 
+    def posted(self):
+        """The words on the notice, zeros at first; None while they are being changed."""
+        self._alive()
+        cdef uint64_t[3] words
+        if ring_read_notice(self._control, words):
+            return words[0], words[1], words[2]
+        return None
+
     def sleep(self):
         """Announce that this side sleeps; False when something has come: take again instead.
 
@@ -477,17 +473,3 @@ cdef Ring _ring_over(int fd, _Mapping mapping):
     ring._head = ring._head_seen = ring_load_position(&ring._control.head)
     ring._tail = ring._tail_seen = ring._taken = ring_load_position(&ring._control.tail)
     return ring
-
-
-cdef int _check_layout(_Mapping mapping) except -1:
-    cdef ring_control* control = <ring_control*> mapping.base
-    cdef uint64_t size = control.size
-    cdef uint64_t head = control.head
-    cdef uint64_t tail = control.tail
-    if control.magic != MAGIC or control.version != LAYOUT_VERSION:
-        raise InvariantError(f"no ring: magic {control.magic:#x}, version {control.version}")
-    if size + CONTROL_BYTES != mapping.length or size & (size - 1):
-        raise InvariantError(f"ring of {size} bytes in a mapping of {mapping.length}")
-    if head < tail or head - tail > size or head & 7 or tail & 7:
-        raise InvariantError(f"ring: head {head}, tail {tail}, size {size}")
-    return 0

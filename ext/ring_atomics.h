@@ -9,6 +9,9 @@
  * With a full fence between both pairs at least one side sees the other's store, on any CPU, so
  * either the sleeper finds what came or the waker finds the sleeper.
  *
+ * The notice is three words that must be seen together: its `turn` is odd while they are written and
+ * another one afterwards. A reader that meets a change sees none of it; it never waits.
+ *
  * 128 bytes apart: x86 fetches lines in pairs, and some ARM cores have lines of 128 bytes.
  */
 #ifndef PYRAFT_FAST_RING_ATOMICS_H
@@ -37,6 +40,9 @@ typedef struct {
     char gap3[128 - 4];
     uint32_t writer_waits; /* free bytes at which the writer wants to be told; 0: not waiting */
     char gap4[128 - 4];
+    uint64_t turn; /* of the notice; even: it is whole */
+    uint64_t notice[3];
+    char gap5[128 - 32];
 } ring_control;
 
 _Static_assert(offsetof(ring_control, head) == 128, "layout of the control page");
@@ -72,6 +78,26 @@ static inline uint32_t ring_exchange_flag(uint32_t *word, uint32_t value) {
 
 static inline void ring_fence(void) {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline void ring_write_notice(ring_control *control, const uint64_t *words) {
+    uint64_t turn = __atomic_load_n(&control->turn, __ATOMIC_RELAXED);
+    __atomic_store_n(&control->turn, turn + 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    for (int place = 0; place < 3; place++) {
+        __atomic_store_n(&control->notice[place], words[place], __ATOMIC_RELAXED);
+    }
+    __atomic_store_n(&control->turn, turn + 2, __ATOMIC_RELEASE);
+}
+
+/* 0: it is being written. */
+static inline int ring_read_notice(const ring_control *control, uint64_t *words) {
+    uint64_t turn = __atomic_load_n(&control->turn, __ATOMIC_ACQUIRE);
+    for (int place = 0; place < 3; place++) {
+        words[place] = __atomic_load_n(&control->notice[place], __ATOMIC_RELAXED);
+    }
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return !(turn & 1) && __atomic_load_n(&control->turn, __ATOMIC_RELAXED) == turn;
 }
 
 #endif

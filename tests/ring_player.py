@@ -1,8 +1,9 @@
 """The other process in tests of ring, pipe and start: run by `start_child(module=...)`.
 
 The first message, START, says which part to play. `write` sends a stream of records that its seed
-decides, `read` takes one, both answer DONE with (records, checksum); `report` answers what a child
-process finds around it; `wait` does nothing until its parent is gone.
+decides, `read` takes one, both answer DONE with (records, checksum); `post` changes the notice
+until a byte comes, and answers the last number; `report` answers what a child process finds around
+it; `wait` does nothing until its parent is gone.
 """
 
 from __future__ import annotations
@@ -155,7 +156,25 @@ def play_wait(ends: spawn.Ends, wish: dict[str, Any]) -> object:
     raise Gone
 
 
-PARTS = {"write": play_write, "read": play_read, "report": play_report, "wait": play_wait}
+def play_post(ends: spawn.Ends, wish: dict[str, Any]) -> object:
+    """Post as fast as it goes until told to stop; the three words always belong together."""
+    ends.pipe.setblocking(False)
+    number = 0
+    while True:
+        for _ in range(1000):
+            number += 1
+            ends.ring.post(number, number * 3, number * 7)
+        try:
+            ends.pipe.recv(1)
+            return number
+        except BlockingIOError:
+            continue
+
+
+PARTS = {
+    "write": play_write, "read": play_read, "post": play_post, "report": play_report,
+    "wait": play_wait,
+}  # fmt: skip
 
 
 def receive(link: socket.socket) -> Any:

@@ -19,7 +19,7 @@ from pyraft_fast.errors import InvariantError
 from pyraft_fast.limits import RECORD_BYTES_MAX, RING_BYTES
 from pyraft_fast.link import ring as doorbells
 from tests.fuzz.fuzz_ring import PAIRS, compare, content, fuzz_round
-from tests.twins.ring_twin import CONTROL_BYTES, HEAD, TAIL
+from tests.twins.ring_twin import CONTROL_BYTES, HEAD, TAIL, TURN, VERSION
 
 SIZE = 4096
 QUARTER = SIZE // 4
@@ -257,7 +257,9 @@ def test_a_forgotten_ring_leaves_nothing() -> None:
     assert len(os.listdir("/proc/self/fd")) == fds
 
 
-@pytest.mark.parametrize("call", ["publish", "wake_needed", "take", "release", "sleep", "stats"])
+@pytest.mark.parametrize(
+    "call", ["publish", "wake_needed", "take", "release", "sleep", "stats", "posted"]
+)
 def test_a_closed_ring_refuses(call: str) -> None:
     ring = Ring.create(SIZE)
     ring.close()
@@ -326,7 +328,7 @@ def memory_file(content_bytes: bytes, length: int, seals: int) -> int:
     return fd
 
 
-GOOD = struct.pack("<QIIQ", int.from_bytes(b"raftring", "little"), 1, 0, SIZE)
+GOOD = struct.pack("<QIIQ", int.from_bytes(b"raftring", "little"), VERSION, 0, SIZE)
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
@@ -337,7 +339,7 @@ SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
         (GOOD, CONTROL_BYTES, SEALS),
         (GOOD, CONTROL_BYTES + 2 * SIZE, SEALS),
         (b"x" + GOOD[1:], CONTROL_BYTES + SIZE, SEALS),
-        (GOOD[:8] + b"\2" + GOOD[9:], CONTROL_BYTES + SIZE, SEALS),
+        (GOOD[:8] + b"\1" + GOOD[9:], CONTROL_BYTES + SIZE, SEALS),
         (GOOD + bytes(HEAD - 24) + b"\1", CONTROL_BYTES + SIZE, SEALS),
         (GOOD + bytes(HEAD - 24) + struct.pack("<Q", SIZE + 8), CONTROL_BYTES + SIZE, SEALS),
         (GOOD + bytes(TAIL - 24) + b"\x08", CONTROL_BYTES + SIZE, SEALS),
@@ -408,12 +410,33 @@ def test_a_record_cannot_begin_inside_another(flags: int, product: tuple[Ring, R
             reader.take(1)
 
 
+# The notice
+
+
+def test_the_newest_notice_is_seen_by_the_reader(ends: tuple[Any, Any]) -> None:
+    writer, reader = ends
+    assert reader.posted() == (0, 0, 0)
+    for words in ((1, 2, 3), (2**64 - 1, 0, 7)):
+        writer.post(*words)
+        assert reader.posted() == words
+        assert reader.posted() == words  # looking takes nothing away
+
+
+def test_a_notice_that_is_being_written_is_not_seen(product: tuple[Ring, Ring]) -> None:
+    """As when its writer died in the middle."""
+    writer, reader = product
+    writer.post(1, 2, 3)
+    overwrite(reader, TURN, "<Q", 3)
+    assert reader.posted() is None
+
+
 # Against the twin
 
 
+NAMES = ("publish", "publish", "take", "release", "sleep", "wake", "post", "posted")
 CALLS = st.lists(
     st.tuples(
-        st.sampled_from(["publish", "publish", "take", "release", "sleep", "wake"]),
+        st.sampled_from(NAMES),
         st.one_of(st.integers(1, 40), st.integers(QUARTER - 20, QUARTER), st.integers(1, 9000)),
     ),
     max_size=80,

@@ -118,6 +118,21 @@ def test_records_that_come_just_as_the_reader_falls_asleep() -> None:
     assert sleeps > 0
 
 
+def test_a_notice_is_seen_whole_or_not_at_all() -> None:
+    """Looked at all the time while another process changes it all the time."""
+    newest = changes = 0
+    with child_with(4096, part="post") as child:
+        while changes < 5_000:
+            words = child.ring.posted()
+            if words is not None:
+                assert words == (words[0], words[0] * 3, words[0] * 7)
+                assert words[0] >= newest
+                changes += words[0] > newest
+                newest = words[0]
+        child.pipe.send(b"x")
+        assert receive(child.pipe).value >= newest
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_what_a_killed_writer_left_is_a_prefix_of_its_stream(seed: int) -> None:
     """SIGKILL at a random moment: every record that can be taken is whole, in order, unchanged."""

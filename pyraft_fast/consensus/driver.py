@@ -22,6 +22,7 @@ from pyraft_fast.consensus.forward import Proposal, decode_forward, encode_forwa
 from pyraft_fast.consensus.frames import FrameType
 from pyraft_fast.consensus.identity import REFUSED_REMOVED, Identity, PeerHost, Refusal
 from pyraft_fast.consensus.incoming import PeerServer
+from pyraft_fast.consensus.lease_notice import LeaseNotice
 from pyraft_fast.consensus.peers import PeerLinks, Target
 from pyraft_fast.consensus.publish import Publisher, SnapshotPlace
 from pyraft_fast.consensus.settings import TICK_MS
@@ -118,6 +119,7 @@ class Driver:
         self._waiters: list[asyncio.Future[None]] = []
         self._ticks = TickCounter(TICK_SECONDS, self._loop.time())
         self._ticks_to_slow = SLOW_TICKS
+        self._notice = LeaseNotice(self.raft, self.publisher.post)
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         self._follow()
         self.wake()
@@ -156,6 +158,7 @@ class Driver:
         if self._ticks_to_slow <= 0:
             self._ticks_to_slow = SLOW_TICKS
             self.sender.tick()
+        self._notice.tick(count)
 
     def propose(self, proposal: Proposal) -> None:
         """A batch of this node's serving side: propose it here, or send it to the leader.
@@ -184,6 +187,8 @@ class Driver:
     def read(self, context: int, by_lease: bool) -> None:
         """The serving side asks from which index on a read may be answered."""
         self.raft.read(context, by_lease)
+        if by_lease:
+            self._notice.want()
         self.wake()
 
     def pump(self) -> None:
@@ -261,6 +266,7 @@ class Driver:
         self._turn_due = False
         self.raft.steady_ms = steady_ms()  # after the inputs: a lease is good for reads before it
         work = self.raft.take()
+        self._notice.show()  # before anybody hears what it does not cover
         self._send(work.send_now)
         if work.needs_disk:
             self._write(work)

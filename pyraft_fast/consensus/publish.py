@@ -44,6 +44,10 @@ class RingWriter(Protocol):
         """Does the reader sleep?"""
         ...
 
+    def post(self, first: int, second: int, third: int, /) -> None:
+        """Put three words where the reader looks at them when it likes."""
+        ...
+
 
 class Source(Protocol):
     """Where published entries come from."""
@@ -93,6 +97,7 @@ class Publisher:
         self._is_urgent = False  # somebody waits for something published
         self._awaited = 0  # index that reads have been given
         self._is_late = False  # a wake-up is on its way
+        self.post = ring.post
 
     @property
     def published(self) -> int:

@@ -17,11 +17,15 @@ What keeps that true:
   still. Therefore a leader counts the transfers that it gave up; a heartbeat tells that number, and
   whoever answered it does not obey what an earlier transfer has sent. The lease is valid again when
   a majority has answered heartbeats that were sent later.
+
+A lease may be shown to others (`Reads.by_lease_now`), who then need not ask. What is shown stays
+right until it ends, whatever becomes of the leader, as long as it is taken back before anything
+leaves the node that says of a later commit, a vote, a transfer or another membership.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyraft_fast._quorum import commit_index
 from pyraft_fast.core.messages import Message
@@ -29,6 +33,8 @@ from pyraft_fast.core.work import Config, Role
 
 if TYPE_CHECKING:
     from pyraft_fast.core.raft import Raft
+
+FOREVER_MS: Final = 1 << 62  # a sole voter's lease
 
 
 class Lease:
@@ -55,16 +61,18 @@ class Lease:
         self.given_up = 0
         self._valid_after_ms = 0
 
-    def is_held(self, raft: Raft) -> bool:
-        """Is it certain that nobody else leads, and that all committed entries are known here?"""
+    def until_ms(self, raft: Raft) -> int:
+        """Up to when, by the steady clock, it is certain that nobody else leads and that all
+        committed entries are known here; 0 where it is not.
+        """
         if raft.transferee or not raft.is_voter or raft.log.commit < raft.term_start:
-            return False
+            return 0
         if not raft.voting_peers:
-            return True
+            return FOREVER_MS
         answered = [peer.answered_ms for peer in raft.voting_peers]
         answered.append(raft.steady_ms)
         since_ms = commit_index(answered)
-        return self._valid_after_ms < since_ms and raft.steady_ms < since_ms + self._lease_ms
+        return since_ms + self._lease_ms if since_ms > self._valid_after_ms else 0
 
     def clock_ms(self, raft: Raft) -> int:
         """The cluster time that a majority has seen, so that no later leader's can lie before it.

@@ -18,12 +18,25 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pyraft_fast._quorum import commit_index
 from pyraft_fast.core.messages import Message, MessageKind
-from pyraft_fast.core.work import ReadState
+from pyraft_fast.core.work import ReadState, Role
 
 if TYPE_CHECKING:
     from pyraft_fast.core.raft import Raft
 
 ROUNDS_MAX: Final = 4  # under way at once; further reads gather for the next
+
+
+class Shown(NamedTuple):
+    """A lease as others may use it: until `until_ms`, by the steady clock, all that is committed
+    are entries up to `commit`. `clock_ms` is the cluster time of reads of that much.
+    """
+
+    commit: int
+    clock_ms: int
+    until_ms: int
+
+
+NOT_SHOWN: Final = Shown(0, 0, 0)
 
 
 class _Round(NamedTuple):
@@ -82,14 +95,23 @@ class Reads:
     def answer_by_lease(self, raft: Raft) -> None:
         """Answer at once what a lease is good for; without one it needs a round like the rest."""
         asks, self.by_lease = self.by_lease, []
-        commit = raft.log.commit
-        newest = raft.log.read(commit, commit + 1, 1)
-        if newest and raft.lease.is_held(raft):
-            clock_ms = max(self.clock_ms, newest[0].time_ms, raft.lease.clock_ms(raft))
-            clock_ms = _before_what_follows(raft, clock_ms)
-            self._finish(raft, _Round(self.number, commit, clock_ms, asks))
+        shown = self.by_lease_now(raft)
+        if raft.steady_ms < shown.until_ms:
+            self._finish(raft, _Round(self.number, shown.commit, shown.clock_ms, asks))
         else:
             self.waiting += asks
+
+    def by_lease_now(self, raft: Raft) -> Shown:
+        """What the lease is good for: reads of entries up to the commit index, until it ends."""
+        until_ms = raft.lease.until_ms(raft) if raft.role is Role.LEADER else 0
+        commit = raft.log.commit
+        newest = raft.log.read(commit, commit + 1, 1) if until_ms else ()
+        if not newest:
+            return NOT_SHOWN
+        clock_ms = max(self.clock_ms, newest[0].time_ms, raft.lease.clock_ms(raft))
+        clock_ms = _before_what_follows(raft, clock_ms)
+        self.clock_ms = max(self.clock_ms, clock_ms)
+        return Shown(commit, clock_ms, until_ms)
 
     def begin_round(self, raft: Raft) -> bool:
         """Let what waits share a round; True when others must be asked to confirm it."""

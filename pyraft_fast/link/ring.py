@@ -66,6 +66,10 @@ class Reader:
         """Say that this side sleeps until its bell rings; False: take again instead."""
         return self._ring.sleep()
 
+    def posted(self) -> tuple[int, int, int] | None:
+        """The three words on the writer's notice, together; None while they change."""
+        return self._ring.posted()
+
     def _give_back(self) -> None:
         if self._ring.release():
             wake(self._writer_bell)

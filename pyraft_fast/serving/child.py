@@ -52,6 +52,7 @@ class ConsensusChild:
         self.take = self._child.reader.take  # the ring
         self.release = self._child.reader.release
         self.sleep = self._child.reader.sleep
+        self.lease = self._child.reader.posted
         self._decoder = pipe.Decoder()
         self._backlog: deque[bytes | memoryview] = deque()
         self._open = True

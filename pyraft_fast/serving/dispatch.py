@@ -204,6 +204,14 @@ class Desk(_turn.Desk):
         for origin in [*self.dirty, *self.clients.values()]:
             origin.lapse(error)
 
+    def close_clients(self) -> None:
+        """The node has stopped: write out what was answered, and say goodbye."""
+        for client in list(self.clients.values()):
+            client.close()
+            client.flush()
+            if client.transport is not None:
+                client.transport.close()
+
     def take_role(self, role: str, drain: Callable[[], None]) -> None:
         """The node's part in the cluster is `role` now; `drain` applies what came before that."""
         if (role == removal.REMOVED) != (self.closed is not None):

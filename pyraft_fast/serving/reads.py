@@ -5,11 +5,13 @@ confirmed when its answer (a read index and the cluster's clock) came back and t
 applied. Its reads then run at once where nothing earlier of their origin is unanswered, else as
 soon as that is so.
 
-Local reads have a group that is confirmed from the start. So have reads with an age, as long as
-the newest confirmed round was asked no longer ago than that: what was acknowledged before it was
-asked is in the data, and data never go back. Else they share a linearizable round. That age is
-counted by a clock of this machine that cannot be set and goes on in suspension; it is read when
-the read is here already, so a process that was stopped in between errs to the safe side.
+Local reads have a group that is confirmed from the start. So have lease reads where this node
+leads, shows its lease in the shared memory and has applied all it covers; the first one asks
+consensus, which shows it from then on. And so have reads with an age, as long as the newest
+confirmed round was asked no longer ago than that: what was acknowledged before it was asked is in
+the data, and data never go back. Else they share a linearizable round. That age is counted by a
+clock of this machine that cannot be set and goes on in suspension; it is read when the read is here
+already, so a process that was stopped in between errs to the safe side.
 """
 
 from __future__ import annotations
@@ -47,6 +49,12 @@ class ReadSink(Protocol):
         """Ask for a read index; READ or READ_FAILED with this context comes back, or nothing.
 
         `by_lease`: a leader that holds a lease may answer without asking others.
+        """
+
+    def lease(self) -> tuple[int, int] | None:
+        """The lease by which reads may run now, if it shows: the cluster clock that goes with it,
+        and until when by the steady clock, in ms. None too where something it covers is not
+        applied yet.
         """
 
 
@@ -112,6 +120,25 @@ class Local:
         return self.group
 
 
+class ByLease:
+    """Reads by a lease that this node holds, else in a round like linearizable ones."""
+
+    __slots__ = ("_gate", "wanted")
+
+    def __init__(self, gate: ReadGate) -> None:
+        self.wanted = ReadLevel(LEASE)
+        self._gate = gate
+
+    def join(self, origin: Origin) -> ReadGroup:
+        """A group that may run if the lease shows, else one that asks for it."""
+        gate = self._gate
+        if gate.is_leased():
+            gate.leased.count += 1
+            return gate.leased
+        group: ReadGroup = gate.lease.join(origin)
+        return group
+
+
 class MaxAge:
     """Reads that may be a bounded time old."""
 
@@ -156,6 +183,7 @@ class ReadGate:
         self.lease = Rounds(LEASE, self._begin)
         self.local = Local()
         self.aged = ReadGroup(MAX_AGE, confirmed=True)  # reads with an age that need no round
+        self.leased = ReadGroup(LEASE, confirmed=True)  # reads by the lease that shows
         self._fulfilled = dict.fromkeys(LEVELS, 0)  # reads whose round came back, by level
         self.default = self.level(parse_level(default))
         self._held: list[ReadGroup] = []  # waiting for a leader
@@ -168,20 +196,33 @@ class ReadGate:
         if wanted.name == MAX_AGE:
             return MaxAge(self, wanted)
         levels: dict[str, Level] = {
-            LINEARIZABLE: self.linearizable, LEASE: self.lease, LOCAL: self.local,
+            LINEARIZABLE: self.linearizable, LEASE: ByLease(self), LOCAL: self.local,
         }  # fmt: skip
         return levels[wanted.name]
 
     @property
     def reads(self) -> dict[str, int]:
         """Reads that were let through, by level."""
-        at_once = {LOCAL: self.local.group.count, MAX_AGE: self.aged.count}
+        groups = (self.local.group, self.aged, self.leased)
+        at_once = {group.level: group.count for group in groups}
         return {level: count + at_once.get(level, 0) for level, count in self._fulfilled.items()}
 
     def reset_stats(self) -> None:
         """Count from zero again."""
         self._fulfilled = dict.fromkeys(LEVELS, 0)
-        self.local.group.count = self.aged.count = 0
+        self.local.group.count = self.aged.count = self.leased.count = 0
+
+    def is_leased(self) -> bool:
+        """May a read that is here run by lease? Asked for each, since a lease may end at any time.
+
+        The clock is read last: then the lease was good, and nothing else committed, when it was
+        looked at.
+        """
+        shown = self._sink.lease() if self.serving else None
+        if shown is None or self.steady_ns() >= shown[1] * NS_PER_MS:
+            return False
+        self.clock_ms = max(self.clock_ms, shown[0])
+        return True
 
     def _begin(self, group: ReadGroup) -> None:
         """An open group gets its first read."""

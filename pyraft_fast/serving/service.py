@@ -177,6 +177,11 @@ class Service:
         if self.consensus is not None:
             self.consensus.read(context, by_lease)
 
+    def lease(self) -> tuple[int, int] | None:
+        """Of ReadSink."""
+        shown = None if self.consensus is None else self.consensus.lease()
+        return shown[1:] if shown is not None and shown[0] == self.applier.index else None
+
     def _role(self, now: RoleFact) -> None:
         self._said = now
         self._show_role()
@@ -238,9 +243,8 @@ class Service:
         if text is not None:
             self.fail(text, 1)
         else:
-            self.host.log_error(
-                f"consensus process {consensus.pid} ended ({how}); starting it again"
-            )
+            gone = f"consensus process {consensus.pid} ended ({how}); starting it again"
+            self.host.log_error(gone)
 
     # Applying
 
@@ -488,11 +492,7 @@ class Service:
             self.callbacks.tell("on_leader_lost")
         self.role = RoleFact(NO_ROLE.role, self.role.term, "", "", False)
         self.settle()
-        for client in list(self.desk.clients.values()):
-            client.close()
-            client.flush()
-            if client.transport is not None:
-                client.transport.close()
+        self.desk.close_clients()
         if self._port is not None:
             self._port.close()
         if not self.started.done():

@@ -77,6 +77,11 @@ class Consensus(Protocol):
     def read(self, context: int, by_lease: bool) -> None:
         """Ask for a read index, by the leader's lease if it holds one; may be lost."""
 
+    def lease(self) -> tuple[int, int, int] | None:
+        """The lease this node holds: (commit index, cluster clock, until when by the steady clock,
+        in ms), zeros for none; None when it cannot be told now.
+        """
+
     def applied(self, index: int) -> None:
         """Say once up to where this side has the data; records from there on follow."""
 

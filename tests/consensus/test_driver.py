@@ -18,9 +18,12 @@ from pyraft_fast.consensus.driver import RESEND_SECONDS, Driver, Parts
 from pyraft_fast.consensus.forward import Proposal
 from pyraft_fast.consensus.frames import FrameType
 from pyraft_fast.consensus.identity import Identity
+from pyraft_fast.consensus.lease_notice import WANTED_TICKS, LeaseNotice
+from pyraft_fast.core.leases import FOREVER_MS
 from pyraft_fast.core.membership import Membership
+from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import Config
-from tests.core.single import CONFIG, accept, members, raft_of
+from tests.core.single import CONFIG, accept, members, obey, raft_of, tick
 
 CONFIG_SMALL = CONFIG._replace(uncommitted_bytes_max=1000)
 
@@ -94,6 +97,12 @@ async def leading(bench: Bench) -> None:
     bench.disk_done()
     await until(lambda: bench.driver.raft.log.commit)
     await until(lambda: bench.resends)
+
+
+def tick_until_leader(raft: Raft) -> None:
+    while not raft.is_leader or raft.log.commit < raft.term_start:
+        tick(raft)
+        obey(raft)
 
 
 def test_a_batch_refused_by_a_full_leader_is_sent_again_when_there_is_room(tmp_path: Path) -> None:
@@ -209,3 +218,64 @@ def test_behind_a_snapshot_a_tail_of_the_log_is_kept_and_more_for_live_peers(
         bench.driver.close()
 
     asyncio.run(main())
+
+
+def test_a_lease_shows_while_reads_ask_for_it_and_before_anything_is_sent(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path, voters=1)
+        driver_, events = bench.driver, MagicMock()
+        events.attach_mock(driver_.publisher.post, "post")
+        events.attach_mock(driver_.publisher.pump, "pump")
+        await leading(bench)
+        await driver_.changed()
+        assert not events.post.called, "nobody asked"
+        driver_.read(1, by_lease=False)
+        await driver_.changed()
+        assert not events.post.called
+        driver_.read(2, by_lease=True)
+        await driver_.changed()
+        commit = driver_.raft.log.commit
+        assert events.post.call_args.args[::2] == (commit, FOREVER_MS)
+        events.reset_mock()
+        bench.propose(1, 10)
+        await until(lambda: bench.writes)
+        bench.disk_done()
+        await until(lambda: driver_.raft.log.commit > commit)
+        await driver_.changed()
+        posted = [name for name, args, _ in events.mock_calls if args[0] == commit + 1]
+        assert posted[:2] == ["post", "pump"], "nobody hears of a commit before it shows"
+        driver_.close()
+
+    asyncio.run(main())
+
+
+def test_a_lease_shows_for_a_while() -> None:
+    raft = raft_of(membership=members(1))
+    tick_until_leader(raft)
+    shown: list[tuple[int, ...]] = []
+    notice = LeaseNotice(raft, lambda *words: shown.append(words))
+    notice.show()
+    assert shown == []
+    notice.want()
+    notice.show()
+    notice.show()
+    assert [words[2] for words in shown] == [FOREVER_MS], "only what is new is posted"
+    notice.tick(WANTED_TICKS - 1)
+    notice.show()
+    assert len(shown) == 1
+    notice.tick(5)
+    notice.show()
+    notice.show()
+    assert shown[1:] == [(0, 0, 0)]
+
+
+def test_a_lease_is_taken_back_when_the_leader_steps_down() -> None:
+    raft = raft_of(membership=members(1))
+    tick_until_leader(raft)
+    shown: list[tuple[int, ...]] = []
+    notice = LeaseNotice(raft, lambda *words: shown.append(words))
+    notice.want()
+    notice.show()
+    raft.become_follower(raft.term + 1, "")
+    notice.show()
+    assert [bool(words[2]) for words in shown] == [True, False]

@@ -38,6 +38,9 @@ class FakeRing:
     def wake_needed(self) -> bool:
         return True
 
+    def post(self, first: int, second: int, third: int, /) -> None:
+        raise AssertionError("publishing posts nothing")
+
 
 class FakeLog:
     def __init__(

@@ -16,6 +16,7 @@ from pyraft_fast.core.change import founding_entry
 from pyraft_fast.core.membership import Member, Membership
 from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
+from pyraft_fast.core.reads import NOT_SHOWN
 from pyraft_fast.core.work import Config, HardState, Role, SnapshotState, Work
 from pyraft_fast.limits import PEER_FRAME_BYTES_MAX
 from tests.core.disk import Job, MemoryDisk
@@ -53,6 +54,7 @@ class Node:
         self.nid = nid
         self.incarnation = incarnation
         self.disk = MemoryDisk(cluster.invariants)
+        self.shown = NOT_SHOWN  # of its lease, to its serving side; as good without the node
         self.is_up = False
         self.is_removed = False
         self.applied = 0
@@ -81,6 +83,7 @@ class Node:
             self.disk.snapshot_time_ms,
         )
         self.applied = self.disk.snapshot.index
+        self.shown = NOT_SHOWN
         self.steady_from = self.cluster.rng.randint(1, 1_000_000)  # the machine was booted anew
         if not self.cluster.now:
             self.raft.lease.vote_hold = 0  # founded, not restarted
@@ -121,6 +124,7 @@ class Node:
         invariants.election_safety(raft)
         raft.steady_ms = self.steady_ms
         work = raft.take()
+        self.shown = raft.reads.by_lease_now(raft)
         if work.role_change is not None:
             self.roles.append(work.role_change.role)
         if work.snapshot is not None:
@@ -142,7 +146,8 @@ class Node:
         self.is_removed = self.is_removed or raft.role is Role.REMOVED
 
     def _publish(self, work: Work) -> None:
-        raft = self.raft
+        raft, invariants = self.raft, self.cluster.invariants
+        before = invariants.commit
         while self.applied < work.commit:
             if self.applied + 1 < raft.log.first:
                 require(self.disk.snapshot.index > self.applied, "a snapshot fills the gap")
@@ -152,8 +157,11 @@ class Node:
             require(entries, "a committed entry can be read", self.nid, self.applied, work.commit)
             for entry in entries:
                 require(entry.index == self.applied + 1, "published in order", entry)
-                self.cluster.invariants.state_machine_safety(raft, entry)
+                invariants.state_machine_safety(raft, entry)
                 self.applied = entry.index
+        if invariants.commit > before:
+            for node in self.cluster.nodes.values():
+                invariants.shown_lease(node.nid, node.shown, node.steady_ms)
 
     def run_disk(self, everything: bool = False) -> bool:
         """Finish the oldest job if its time has come."""

@@ -9,6 +9,7 @@ from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
+from pyraft_fast.core.reads import Shown
 from pyraft_fast.core.work import ReadState, Role
 
 
@@ -120,6 +121,11 @@ class Invariants:
         if state.index in self.committed:
             time_ms = self.committed[state.index].time_ms
             require(state.clock_ms >= time_ms, "a read's clock", raft.nid, state, time_ms)
+
+    def shown_lease(self, nid: str, shown: Shown, steady_ms: int) -> None:
+        """As long as a lease that was shown lasts, nothing is committed that it does not cover."""
+        is_over = steady_ms >= shown.until_ms
+        require(is_over or shown.commit >= self.commit, "a lease that shows", nid, shown, steady_ms)
 
     def read_failed(self, incarnation: int, context: int) -> None:
         """A read was given back without an answer."""

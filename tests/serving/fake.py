@@ -40,6 +40,7 @@ class FakeLog:
         self.proposals: list[tuple[int, int]] = []
         self.reads: list[int] = []
         self.by_lease: list[bool] = []  # of each of these reads
+        self.lease: tuple[int, int, int] | None = (0, 0, 0)  # that shows
         self.requests: list[Request] = []
         self.notes: list[tuple[str, bytes]] = []  # that guards sent
         self.snapshots: list[tuple[str, int, int]] = []
@@ -139,6 +140,9 @@ class FakeConsensus:
                 )
             )  # fmt: skip
             self.loop.call_soon(self.tell)
+
+    def lease(self) -> tuple[int, int, int] | None:
+        return self.log.lease
 
     def applied(self, index: int) -> None:
         assert self.published is None

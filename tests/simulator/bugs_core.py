@@ -296,7 +296,7 @@ LEASES: Final[list[Bug]] = [
     bug(
         "lease-without-quorum",
         "a leader believes in its lease whoever answers",
-        (f"{_LEASE}is_held", "self._valid_after_ms < since_ms and raft.steady_ms <", "0 <"),
+        (f"{_LEASE}until_ms", "if since_ms > self._valid_after_ms else 0", "+ (1 << 61)"),
         seeds=40,
     ),
     bug(
@@ -343,12 +343,12 @@ LEASES: Final[list[Bug]] = [
     bug(
         "lease-during-transfer",
         "a leader answers by lease while its successor may be elected",
-        (f"{_LEASE}is_held", "raft.transferee or ", ""),
+        (f"{_LEASE}until_ms", "raft.transferee or ", ""),
     ),
     bug(
         "lease-before-own-term",
         "a new leader answers by lease before it knows what its predecessors committed",
-        (f"{_LEASE}is_held", " or raft.log.commit < raft.term_start", ""),
+        (f"{_LEASE}until_ms", " or raft.log.commit < raft.term_start", ""),
         seeds=300,
     ),
 ]

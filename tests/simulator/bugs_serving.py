@@ -126,6 +126,33 @@ READS: Final[list[Bug]] = [
         seeds=600,
     ),
     bug(
+        "shown-lease-kept",
+        "the lease that shows is not taken back from a leader that steps down or hands over",
+        ("consensus.lease_notice:LeaseNotice.show", "if lease != self._shown:", "if lease[2]:"),
+        seeds=300,
+    ),
+    bug(
+        "shown-lease-late",
+        "a new commit index shows only after other nodes were told of it",
+        (
+            "consensus.driver:Driver._turn",
+            "self._notice.show()",
+            "self._loop.call_later(0.02, self._notice.show)",
+        ),
+        seeds=40,
+    ),
+    bug(
+        "shown-lease-unapplied",
+        "a read by the lease that shows does not wait for what the lease covers",
+        ("serving.service:Service.lease", "and shown[0] == self.applier.index", ""),
+        seeds=300,
+    ),
+    bug(
+        "shown-lease-endless",
+        "nobody looks whether the lease that shows has ended",
+        (f"{_GATE}is_leased", "or self.steady_ns() >= shown[1] * NS_PER_MS", "or not shown[1]"),
+    ),
+    bug(
         "max-age-from-answer",
         "the age of data counts from when a round was confirmed, not from when it was asked",
         (f"{_GATE}_fulfil", "group.asked_ns", "self.steady_ns()"),

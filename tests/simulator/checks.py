@@ -23,14 +23,13 @@ from pyraft_fast.serving.apply import Applier
 from pyraft_fast.serving.restarts import DEATHS_MAX
 from pyraft_fast.worker.codes import freeze
 from tests.core.invariants import Broken, Invariants, require
-from tests.simulator.steps import Steps
+from tests.simulator.steps import LOG_KINDS, Steps
 
 if TYPE_CHECKING:
     from tests.simulator.machine import Machine
     from tests.simulator.run import Simulation
 
 NOW: list[Checks] = []  # the checks of the simulation that runs
-LOG_KINDS = (_entry.KIND_NOOP, _entry.KIND_COMMANDS, _entry.KIND_CONFIG)
 STEPPED = (
     MessageKind.HEARTBEAT, MessageKind.HEARTBEAT_REPLY, MessageKind.APPEND_REPLY, MessageKind.READ,
     MessageKind.VOTE,
@@ -284,6 +283,7 @@ class Checks:
     def applied(self, applier: Any, record: Any) -> None:
         """Every state machine makes the same of an entry."""
         head = _entry.header(record)
+        self.steps.applied(applier._host.nid, head)
         if head.kind != _entry.KIND_COMMANDS or not head.count:
             return
         data = applier._host.store.data

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyraft_fast._entry import KIND_COMMANDS, KIND_CONFIG, KIND_NOOP, Header
 from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import Role
@@ -16,6 +17,8 @@ from tests.core.invariants import require
 
 if TYPE_CHECKING:
     from tests.simulator.checks import Checks
+
+LOG_KINDS = (KIND_NOOP, KIND_COMMANDS, KIND_CONFIG)
 
 
 class Steps:
@@ -27,6 +30,7 @@ class Steps:
         self.heard: dict[tuple[int, str, int], float] = {}  # (node, leader, term) -> when
         self.newest: dict[int, tuple[str, float, int]] = {}  # node -> leader heard, when, its term
         self.reads: dict[tuple[int, str, int], tuple[int, bool, float]] = {}
+        self.newest_applied = 0  # by any state machine
         self.answers: dict[tuple[int, int], dict[int, int]] = {}  # of peers, to a leader's term
         self.alone: dict[tuple[int, int], int] = {}  # since which tick no majority answers it
 
@@ -128,6 +132,20 @@ class Steps:
         ]
         require(2 * len(followed) > len(voters), "who answers reads has a majority behind it",
                 raft.nid, term, context, by_lease, followed)  # fmt: skip
+
+    def applied(self, nid: str, head: Header) -> None:
+        """Clients of `nid` may hear of this entry: no lease that shows elsewhere lacks it."""
+        if head.kind not in LOG_KINDS or head.index <= self.newest_applied:
+            return
+        self.newest_applied = head.index
+        for machine in self.checks.simulation.machines.values():
+            words = None if machine.child is None else machine.child.ring.posted()
+            if words is None or machine.nid == nid:  # there it is looked at which of both is ahead
+                continue
+            index, _, until_ms = words
+            steady_ms = machine.clock.boottime(self.now) * 1000
+            require(index >= head.index or steady_ms >= until_ms, "a lease that shows",
+                    machine.nid, words, steady_ms, nid, head.index)  # fmt: skip
 
     def promising(self, raft: Raft, vote: str, message: Message | None) -> None:
         """A vote keeps the promise that leaders build their leases on (section 6.4.1)."""

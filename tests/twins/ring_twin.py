@@ -17,7 +17,9 @@ from pyraft_fast.limits import RECORD_BYTES_MAX
 
 CONTROL_BYTES = 4096
 MAGIC = int.from_bytes(b"raftring", "little")
-HEAD, TAIL, SLEEPS, WAITS = 128, 256, 384, 512
+VERSION = 2
+HEAD, TAIL, SLEEPS, WAITS, TURN = 128, 256, 384, 512, 640
+NOTICE = TURN + 8
 WHOLE, FIRST, MIDDLE, LAST, PAD = range(5)
 
 
@@ -39,7 +41,7 @@ class TwinRing:
         fd = os.memfd_create("ring twin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, CONTROL_BYTES + size)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-        os.pwrite(fd, struct.pack("<QIIQ", MAGIC, 1, 0, size), 0)
+        os.pwrite(fd, struct.pack("<QIIQ", MAGIC, VERSION, 0, size), 0)
         return cls(fd)
 
     @classmethod
@@ -104,7 +106,16 @@ class TwinRing:
         self.put(SLEEPS, 0, "<I")
         return slept == 1
 
+    def post(self, *words: int) -> None:
+        self.put(TURN, (self.get(TURN) + 2) % 2**64)
+        struct.pack_into("<3Q", self.map, NOTICE, *words)
+
     # The reading half
+
+    def posted(self) -> tuple[int, ...] | None:
+        if self.get(TURN) % 2:
+            return None
+        return struct.unpack_from("<3Q", self.map, NOTICE)
 
     def take(self, bytes_max: int) -> list[bytes]:
         records: list[bytes] = []
