@@ -1,6 +1,6 @@
 """The log record and the values in it: one format for the log on disk, peers and the ring."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NoReturn, TypeAlias, final
 
 # bytes, bytearray, memoryview, mmap: whatever has the buffer protocol
@@ -69,6 +69,13 @@ class Header:
 class Commands:
     def __init__(self, record: _Buffer, /) -> None: ...
     def take(self, count_max: int, /) -> list[tuple[int, list[Any]]]: ...
+
+@final
+class Chunks:
+    def __init__(
+        self, items: Iterable[tuple[Any, int, Any, int | None]], bytes_max: int, /
+    ) -> None: ...
+    def take(self) -> tuple[int, bytes]: ...
 
 @final
 class Records(Iterator[bytes]):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pyraft_fast._entry import (
@@ -24,6 +24,7 @@ from pyraft_fast._entry import (
     KIND_CHUNK,
     KIND_END,
     KIND_META,
+    Chunks,
     crc32c,
     header,
     packb,
@@ -46,8 +47,6 @@ MAGIC = "pyraft-fast snapshot"
 VERSION = 1
 
 _WRITE_BYTES = 1 << 20
-_ARRAY_32 = b"\xdd"  # msgpack: an array with a length of four bytes, big-endian
-_ARRAY_HEAD_BYTES = 5
 
 
 class Meta(NamedTuple):
@@ -97,11 +96,13 @@ def write_snapshot(
     meta: Meta,
     items: Iterable[tuple[Any, int, Any, int | None]],
     disk: Disk = OS_DISK,
+    look: Callable[[], object] = bool,
 ) -> int:
     """Write a snapshot durably under `path`; returns its size in bytes.
 
     Fit for a forked child: no threads, no logging, memory bounded by a chunk or the largest item.
-    What it wrote is removed if it fails. The folder must be that of the final name.
+    What it wrote is removed if it fails. The folder must be that of the final name. `look` is
+    called before each record: a writer may find that nobody wants the file any more.
 
     Raises SnapshotError naming the key that cannot be encoded, StorageError for the disk.
     """
@@ -111,7 +112,7 @@ def write_snapshot(
     except OSError as error:
         raise failed("make", temporary, error) from error
     try:
-        size = _write_records(disk, fd, meta, items)
+        size = _write_records(disk, fd, meta, items, look)
         disk.fdatasync(fd)
         disk.close(fd)
         fd = -1
@@ -129,12 +130,17 @@ def write_snapshot(
 
 
 def _write_records(
-    disk: Disk, fd: int, meta: Meta, items: Iterable[tuple[Any, int, Any, int | None]]
+    disk: Disk,
+    fd: int,
+    meta: Meta,
+    items: Iterable[tuple[Any, int, Any, int | None]],
+    look: Callable[[], object],
 ) -> int:
     offset = 0
     checksum = 0
     count = 0
     for kind, number, payload in _payloads(meta, items):
+        look()
         record = seal(kind, meta.index, meta.term, meta.time_ms, 0, 0, 0, number, payload)
         write_all(disk, fd, record, offset)
         offset += len(record)
@@ -151,22 +157,11 @@ def _payloads(
 ) -> Iterator[tuple[int, int, bytes]]:
     """(kind, item count, payload) of every record but END."""
     yield KIND_META, 0, _encode_meta(meta)
-    chunk: list[bytes] = []
-    chunk_bytes = _ARRAY_HEAD_BYTES
-    for item in items:
-        data = _encode_item(item)
-        if chunk and chunk_bytes + len(data) > SNAPSHOT_CHUNK_BYTES:
-            yield KIND_CHUNK, len(chunk), _join(chunk)
-            chunk = []
-            chunk_bytes = _ARRAY_HEAD_BYTES
-        chunk.append(data)
-        chunk_bytes += len(data)
-    if chunk:
-        yield KIND_CHUNK, len(chunk), _join(chunk)
-
-
-def _join(chunk: list[bytes]) -> bytes:
-    return b"".join((_ARRAY_32, len(chunk).to_bytes(4, "big"), *chunk))
+    chunks = Chunks(items, SNAPSHOT_CHUNK_BYTES)
+    count, payload = chunks.take()
+    while count:
+        yield KIND_CHUNK, count, payload
+        count, payload = chunks.take()
 
 
 def _encode_meta(meta: Meta) -> bytes:
@@ -176,21 +171,6 @@ def _encode_meta(meta: Meta) -> bytes:
         return packb(values)
     except CommandError as error:
         raise SnapshotError(f"the head of the snapshot cannot be encoded: {error}") from error
-
-
-def _encode_item(item: tuple[Any, int, Any, int | None]) -> bytes:
-    key, code, value, deadline_ms = item
-    try:
-        # The value by itself, so that it may nest as deep as it may in the log.
-        data = packb([key, code, packb(value), deadline_ms])
-    except CommandError as error:
-        raise SnapshotError(f"key {key!r} cannot be put into a snapshot: {error}") from error
-    if len(data) > RECORD_BYTES_MAX - HEADER_SIZE - _ARRAY_HEAD_BYTES:
-        raise SnapshotError(
-            f"key {key!r} cannot be put into a snapshot: it takes {len(data)} bytes, and a "
-            f"record has at most {RECORD_BYTES_MAX}"
-        )
-    return data
 
 
 # Reading

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from pyraft_fast import _digest
 from pyraft_fast.errors import CommandError
-from pyraft_fast.worker.codes import ABSENT, freeze, thaw
+from pyraft_fast.worker.codes import ABSENT, PLAIN, freeze, thaw
 from pyraft_fast.worker.scans import ScanCache
 from pyraft_fast.worker.types import RedisList, RedisSet, SortedSet, TreeNode
 from pyraft_fast.worker.types.sets import Members
@@ -173,11 +173,15 @@ class Store:
         """
         deadlines = self.deadlines
         for key, value in self.data.items():
+            deadline = deadlines.get(key) if deadlines else None
+            if type(value) is str:  # the commonest, of which `freeze` says the same, by a call
+                yield key, PLAIN, value, deadline
+                continue
             try:
                 code, plain = freeze(value)
             except CommandError as error:
                 raise CommandError(f"key {key!r}: {error}") from error
-            yield key, code, plain, deadlines.get(key)
+            yield key, code, plain, deadline
         for key, deadline in deadlines.items():
             if key not in self.data:
                 yield key, ABSENT, None, deadline
