@@ -63,9 +63,17 @@ cdef extern from *:
 cdef extern from "Python.h":
     PyTypeObject PyUnicode_Type
     PyTypeObject PyDict_Type
+    PyTypeObject PyLong_Type
+    int PyDict_Next(object entries, Py_ssize_t* place, PyObject** key, PyObject** value) except -1
+    PyObject* PyDict_GetItemWithError(object entries, PyObject* key) except? NULL
     PyObject* PyIter_Next(object iterator) except? NULL
     bint PyUnicode_IS_COMPACT_ASCII(object text)
     void* PyUnicode_1BYTE_DATA(object text)
+    # the same, of what nobody holds for us
+    PyTypeObject* kind_of "Py_TYPE"(PyObject* value)
+    bint is_ascii_text "PyUnicode_IS_COMPACT_ASCII"(PyObject* text)
+    void* text_data "PyUnicode_1BYTE_DATA"(PyObject* text)
+    Py_ssize_t text_size "PyUnicode_GET_LENGTH"(PyObject* text)
     object PyUnicode_New(Py_ssize_t size, unsigned int character_max)
 
 cdef extern from "crc32c.h":

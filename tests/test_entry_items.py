@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Any
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pyraft_fast._entry import Chunks, unpackb
 from pyraft_fast.errors import CommandError, InvariantError, SnapshotError
 from pyraft_fast.limits import NESTING_MAX, RECORD_BYTES_MAX, SNAPSHOT_CHUNK_BYTES
-from tests.fuzz.fuzz_items import difference, outcome, taken
+from tests.fuzz.fuzz_items import Keyed, difference, outcome, taken
 from tests.twins import items_twin
 
 ITEM_BYTES_MAX = RECORD_BYTES_MAX - 64 - 5
@@ -47,7 +47,7 @@ ORDINARY = st.tuples(
 ODD = st.tuples(VALUES, st.integers(0, 9) | VALUES, VALUES, st.none() | VALUES)
 
 
-def agree(items: list[Any], bytes_max: int) -> Any:
+def agree(items: Iterable[Any], bytes_max: int) -> Any:
     """What both make of `items`: chunks, and the error that they end with."""
     got = outcome(taken, items, bytes_max)
     assert got == outcome(items_twin.chunks, items, bytes_max)
@@ -234,3 +234,87 @@ def test_nothing_is_kept() -> None:
         del chunks
     gc.collect()
     assert (sys.getrefcount(key), sys.getrefcount(value)) == before
+
+
+# Items that lie in dicts
+
+KEYS = st.text(max_size=5) | st.integers(-3, 3) | st.binary(max_size=2)
+SMALL = st.text() | st.integers() | st.lists(st.text(), max_size=2) | st.just(b"cannot")
+DUE = st.integers(0, 2**50) | st.none() | st.floats() | st.just(2**64) | st.just({1})
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(KEYS, SMALL, max_size=20),
+    st.dictionaries(KEYS, DUE, max_size=5),
+    st.integers(0, 400),
+)
+def test_dicts_agree_with_the_twin(
+    data: dict[Any, Any], deadlines: dict[Any, Any], bytes_max: int
+) -> None:
+    agree(Keyed(data, deadlines), bytes_max)
+    texts = {key: str(value) for key, value in data.items()}
+    agree(Keyed(texts, dict.fromkeys(list(texts)[1:-1], 1 << 40)), bytes_max)
+
+
+def test_texts_of_every_length_in_dicts() -> None:
+    sizes = (0, 31, 32, 255, 256, 65535, 65536, 2**20, 2**20 + 1, 3 * 2**20)
+    data = {"first": "x"} | {f"{size}": "x" * size for size in sizes}
+    data |= {"x" * size: "x" for size in sizes} | {"é": "é", "\udcff": "\udcff", "last": ""}
+    assert agree(Keyed(data, {}), SNAPSHOT_CHUNK_BYTES)[1] is None
+    assert agree(Keyed(data, dict.fromkeys(data, 5)), SNAPSHOT_CHUNK_BYTES)[1] is None
+    _, error = agree(Keyed({"a": "b", "k": "v"}, {"k": 2**64}), 0)
+    why = "item 3: an int of more than 64 bits cannot be put into the log"
+    assert error == (SnapshotError, f"key 'k' cannot be put into a snapshot: {why}")
+
+
+def test_texts_are_frozen_once() -> None:
+    asked: list[Any] = []
+
+    def freeze(key: Any, value: Any) -> tuple[int, Any]:
+        asked.append(key)
+        return 5, value
+
+    data = {1: [1], "a": "x", "b": "x", "c": "x", "é": "x", "d": Text("x"), "e": 1, "f": "x"}
+    chunks = Chunks((), 1000, data, {"b": 9}, freeze)
+    payload = chunks.take()[1]
+    assert [item[0] for item in unpackb(payload)] == list(data)
+    assert [item[1] for item in unpackb(payload)] == [5] * len(data)
+    assert asked == [1, "a", "é", "d", "e"]
+
+
+class Text(str):
+    """Not a plain one."""
+
+
+def test_dicts_that_change_are_noticed() -> None:
+    data: dict[Any, Any] = {"a": "x", "b": 1, "c": "x"}
+
+    def freeze(key: Any, value: Any) -> tuple[int, Any]:
+        data.pop("c", None)
+        return 1, value
+
+    chunks = Chunks((), 1000, data, {}, freeze)
+    with pytest.raises(RuntimeError, match="changed size"):
+        chunks.take()
+
+
+def test_dicts_of_another_kind_are_refused() -> None:
+    for data, deadlines in (([], {}), ({}, None), ({}, [])):
+        with pytest.raises(TypeError, match="must be dicts"):
+            Chunks((), 100, data, deadlines, Keyed({}, {}).freeze)  # type: ignore[arg-type]
+
+
+def test_nothing_of_dicts_is_kept() -> None:
+    key, text, value, due = "a key " + str(id(gc)), "text " + str(id(gc)), ["a"], 10**9 + id(gc)
+    watched = [key, text, value, due]
+    data = {"first": "x", key: text, "value": value, "bad": {1}}
+    before = [sys.getrefcount(one) for one in watched]
+    for _ in range(50):
+        chunks = Chunks((), 0, data, {key: due}, lambda _, value: (1, value))
+        with pytest.raises(SnapshotError):
+            for _ in range(9):
+                chunks.take()
+        del chunks
+    gc.collect()
+    assert [sys.getrefcount(one) for one in watched] == before

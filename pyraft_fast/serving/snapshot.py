@@ -3,7 +3,8 @@
 The fork happens between two log entries: what the child sees is the data at exactly one index.
 The child closes every descriptor but its result pipe first, so that no socket, lock or pipe
 outlives the parent through it; it takes no lock, logs nothing and leaves by `os._exit`, which
-flushes nothing a second time. One snapshot is written at a time.
+flushes nothing a second time. It looks before each record whether its parent still lives. One
+snapshot is written at a time.
 
 A failure is loud, names its cause (a key that cannot be encoded, a full disk) and costs nothing
 but the attempt: the log is kept, and the next attempt comes later.

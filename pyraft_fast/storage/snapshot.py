@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from pyraft_fast._entry import (
     HEADER_SIZE,
@@ -76,6 +76,24 @@ class Item(NamedTuple):
     deadline_ms: int | None
 
 
+@runtime_checkable
+class Keyed(Protocol):
+    """Items of two dicts, whose texts are encoded without a call, or even a touch, for each.
+
+    First come the entries of `data`, each with its deadline and what `freeze(key, value)` makes of
+    it: (type code, plain value); every text stays as it is, under one code. Then comes `rest()`.
+    """
+
+    data: dict[Any, Any]
+    deadlines: dict[Any, int]
+
+    def freeze(self, key: Any, value: Any) -> tuple[int, Any]:
+        """Type code and plain value of an entry."""
+
+    def rest(self) -> Iterable[tuple[Any, int, Any, int | None]]:
+        """The items behind those of `data`."""
+
+
 class Found(NamedTuple):
     """A snapshot whose every byte is right."""
 
@@ -90,13 +108,15 @@ def snapshot_path(folder: str, nid: str, epoch_seconds: int, index: int) -> str:
 
 # Writing
 
+_Items: TypeAlias = Iterable[tuple[Any, int, Any, int | None]] | Keyed
+
 
 def write_snapshot(
     path: str,
     meta: Meta,
-    items: Iterable[tuple[Any, int, Any, int | None]],
+    items: _Items,
     disk: Disk = OS_DISK,
-    look: Callable[[], object] = bool,
+    look: Callable[[], None] | None = None,
 ) -> int:
     """Write a snapshot durably under `path`; returns its size in bytes.
 
@@ -130,17 +150,14 @@ def write_snapshot(
 
 
 def _write_records(
-    disk: Disk,
-    fd: int,
-    meta: Meta,
-    items: Iterable[tuple[Any, int, Any, int | None]],
-    look: Callable[[], object],
+    disk: Disk, fd: int, meta: Meta, items: _Items, look: Callable[[], None] | None
 ) -> int:
     offset = 0
     checksum = 0
     count = 0
     for kind, number, payload in _payloads(meta, items):
-        look()
+        if look is not None:
+            look()
         record = seal(kind, meta.index, meta.term, meta.time_ms, 0, 0, 0, number, payload)
         write_all(disk, fd, record, offset)
         offset += len(record)
@@ -152,12 +169,14 @@ def _write_records(
     return offset + len(record)
 
 
-def _payloads(
-    meta: Meta, items: Iterable[tuple[Any, int, Any, int | None]]
-) -> Iterator[tuple[int, int, bytes]]:
+def _payloads(meta: Meta, items: _Items) -> Iterator[tuple[int, int, bytes]]:
     """(kind, item count, payload) of every record but END."""
     yield KIND_META, 0, _encode_meta(meta)
-    chunks = Chunks(items, SNAPSHOT_CHUNK_BYTES)
+    if isinstance(items, Keyed):
+        parts = (items.data, items.deadlines, items.freeze)
+        chunks = Chunks(items.rest(), SNAPSHOT_CHUNK_BYTES, *parts)
+    else:
+        chunks = Chunks(items, SNAPSHOT_CHUNK_BYTES)
     count, payload = chunks.take()
     while count:
         yield KIND_CHUNK, count, payload

@@ -13,18 +13,45 @@ from random import Random
 from typing import Any
 
 from pyraft_fast._entry import Chunks
-from pyraft_fast.errors import RaftException
+from pyraft_fast.errors import CommandError, RaftException
 from tests.fuzz.command import run
-from tests.fuzz.fuzz_entry import random_value
+from tests.fuzz.fuzz_entry import NUMBERS, random_value
 from tests.twins import items_twin
 
 ODD = ({1}, 2**64, -(2**63) - 1, "\ud800", {1.5: 1}, {"a": [{2}]}, object, deque([1, "a"]))
 SIZES = (31, 32, 255, 256, 65535, 65536)
 
 
+class Keyed:
+    """Items that lie in two dicts, as a store has them; the twin iterates."""
+
+    def __init__(self, data: dict[Any, Any], deadlines: dict[Any, Any]) -> None:
+        self.data = data
+        self.deadlines = deadlines
+
+    def freeze(self, key: Any, value: Any) -> tuple[int, Any]:
+        if value == b"cannot":
+            raise CommandError(f"key {key!r}: no form")
+        return (1, value) if type(value) is str else (7, [1, value])
+
+    def rest(self) -> list[Any]:
+        return [(key, 0, None, due) for key, due in self.deadlines.items() if key not in self.data]
+
+    def __iter__(self) -> Iterator[Any]:
+        for key, value in self.data.items():
+            yield key, *self.freeze(key, value), self.deadlines.get(key)
+        yield from self.rest()
+
+    def __repr__(self) -> str:
+        return f"Keyed({self.data}, {self.deadlines})"
+
+
 def taken(items: Iterable[Any], bytes_max: int) -> Iterator[tuple[int, bytes]]:
     """Chunks one by one, as a snapshot takes them."""
-    chunks = Chunks(items, bytes_max)
+    if isinstance(items, Keyed):
+        chunks = Chunks(items.rest(), bytes_max, items.data, items.deadlines, items.freeze)
+    else:
+        chunks = Chunks(items, bytes_max)
     count, payload = chunks.take()
     while count:
         yield count, payload
@@ -70,9 +97,27 @@ def random_item(dice: Random) -> tuple[Any, Any, Any, Any]:
     return key, code, value, deadline
 
 
+def random_keyed(dice: Random, items: list[Any]) -> Keyed:
+    """The same items in dicts, mostly texts under texts."""
+    data: dict[Any, Any] = {}
+    deadlines: dict[Any, Any] = {}
+    for key, _, value, deadline in items:
+        try:
+            hash(key)
+        except TypeError:
+            continue
+        if dice.random() < 0.95:
+            data[key] = b"cannot" if dice.random() < 0.01 else value
+        if dice.random() < 0.2:
+            deadlines[key] = deadline if dice.random() < 0.2 else dice.choice(NUMBERS)
+    return Keyed(data, deadlines)
+
+
 def difference(dice: Random) -> str:
     """Compare the chunks of one random list; "" when both agree."""
-    items = [random_item(dice) for _ in range(dice.choice((0, 1, 2, 5, 20)))]
+    items: Any = [random_item(dice) for _ in range(dice.choice((0, 1, 2, 5, 20)))]
+    if dice.random() < 0.5:
+        items = random_keyed(dice, items)
     bytes_max = dice.choice((0, 5, dice.randrange(100), dice.randrange(2000), 1 << 20))
     got, wanted = (outcome(make, items, bytes_max) for make in (taken, items_twin.chunks))
     return "" if got == wanted else f"Chunks({items}, {bytes_max}) are {got}, not {wanted}"

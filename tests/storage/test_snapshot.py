@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyraft_fast._entry import Batch
-from pyraft_fast.errors import DamagedFile, SnapshotError, StorageError
+from pyraft_fast.errors import CommandError, DamagedFile, SnapshotError, StorageError
 from pyraft_fast.limits import NESTING_MAX, SNAPSHOT_CHUNK_BYTES
 from pyraft_fast.storage import names, snapshot
-from pyraft_fast.storage.snapshot import Item, Meta, PartialSnapshot
+from pyraft_fast.storage.snapshot import Item, Keyed, Meta, PartialSnapshot
+from pyraft_fast.worker.store import Store
+from pyraft_fast.worker.types import RedisSet
 
 from .fakedisk import FakeDisk, PowerLoss
 
@@ -58,6 +60,25 @@ def test_the_bytes_of_a_file_never_change():
     assert len(data) == 2959083
     wanted = "950fd9bb6281488011d543e74b9880c3aba86dd327c8211205f4b1bfae0df29d"
     assert hashlib.sha256(data).hexdigest() == wanted
+
+
+def test_a_store_is_written_as_its_items_are():
+    store = Store()
+    for number in range(3000):
+        store.put(f"key {number}", "v" * number)
+    for key, value in {"set": RedisSet("ab"), "tuple": (1, 2), "é": "é", "\udcff": ""}.items():
+        store.put(key, value)
+    for key in ("key 7", "set", "gone"):
+        store.set_deadline(key, 5)
+    dump = store.dump_items()
+    assert isinstance(dump, Keyed)
+    disk = FakeDisk()
+    snapshot.write_snapshot(f"{FOLDER}/x.dat", meta(), dump, disk)
+    snapshot.write_snapshot(f"{FOLDER}/y.dat", meta(), list(dump), disk)
+    assert disk.names[f"{FOLDER}/x.dat"].live == disk.names[f"{FOLDER}/y.dat"].live
+    store.put("bad", {1, 2})
+    with pytest.raises(CommandError, match=r"^key 'bad': a value of type set cannot be stored"):
+        snapshot.write_snapshot(f"{FOLDER}/x.dat", meta(), dump, disk)
 
 
 def test_the_size_is_told_and_no_descriptor_is_left(tmp_path):
