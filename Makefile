@@ -62,6 +62,7 @@ fuzz: $(VENV)/.ready-test
 	$(BIN)/python -m tests.fuzz.fuzz_resp --count $(COUNT)
 	$(BIN)/python -m tests.fuzz.fuzz_entry --count $(COUNT)
 	$(BIN)/python -m tests.fuzz.fuzz_group --count $$(( $(COUNT) / 20 ))
+	$(BIN)/python -m tests.fuzz.fuzz_items --count $$(( $(COUNT) / 20 ))
 	$(BIN)/python -m tests.fuzz.fuzz_quorum --count $(COUNT)
 	$(BIN)/python -m tests.fuzz.fuzz_ranks --count $$(( $(COUNT) / 100 ))
 	$(BIN)/python -m tests.fuzz.fuzz_wire --count $(COUNT)

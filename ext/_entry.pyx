@@ -13,12 +13,12 @@ The payload of a COMMANDS record is `count` msgpack arrays [worker offset, word,
 behind the other. Values are None, bool, int (64 bit), float, str, bytes, list and dict; a str is
 UTF-8 with surrogateescape, so any bytes survive. Other kinds carry one value, or nothing.
 
-What it decides: the bytes of a value, whether bytes are a whole record, and the bytes of a group
-of them. What it refuses to know: what a command or a kind means, and where records lie: the place
-of a group is handed in. Invariants: equal values give equal bytes on every node; decoding never
-reads outside the buffer, nor makes anything larger than the bytes it was given justify; a value
-that cannot come back as it was is refused, apart from tuples and list-like classes, which come
-back as lists.
+What it decides: the bytes of a value, whether bytes are a whole record, the bytes of a group of
+them, and those of a snapshot's items and how many lie together. What it refuses to know: what a
+command or a kind means, and where records lie: the place of a group is handed in. Invariants:
+equal values give equal bytes on every node; decoding never reads outside the buffer, nor makes
+anything larger than the bytes it was given justify; a value that cannot come back as it was is
+refused, apart from tuples and list-like classes, which come back as lists.
 """
 
 from collections import deque
@@ -41,7 +41,7 @@ from cpython.long cimport (
 )
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport Py_TYPE, PyObject, PyTypeObject
-from cpython.ref cimport Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.sequence cimport PySequence_Fast_GET_ITEM, PySequence_Fast_GET_SIZE
 from cpython.tuple cimport PyTuple_Check
 from cpython.unicode cimport (
@@ -53,7 +53,7 @@ from cpython.unicode cimport (
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
-from pyraft_fast.errors import CommandError, InvariantError, ProtocolError, check
+from pyraft_fast.errors import CommandError, InvariantError, ProtocolError, SnapshotError, check
 
 ctypedef unsigned long long u64
 
@@ -63,8 +63,17 @@ cdef extern from *:
 cdef extern from "Python.h":
     PyTypeObject PyUnicode_Type
     PyTypeObject PyDict_Type
+    PyTypeObject PyLong_Type
+    int PyDict_Next(object entries, Py_ssize_t* place, PyObject** key, PyObject** value) except -1
+    PyObject* PyDict_GetItemWithError(object entries, PyObject* key) except? NULL
+    PyObject* PyIter_Next(object iterator) except? NULL
     bint PyUnicode_IS_COMPACT_ASCII(object text)
     void* PyUnicode_1BYTE_DATA(object text)
+    # the same, of what nobody holds for us
+    PyTypeObject* kind_of "Py_TYPE"(PyObject* value)
+    bint is_ascii_text "PyUnicode_IS_COMPACT_ASCII"(PyObject* text)
+    void* text_data "PyUnicode_1BYTE_DATA"(PyObject* text)
+    Py_ssize_t text_size "PyUnicode_GET_LENGTH"(PyObject* text)
     object PyUnicode_New(Py_ssize_t size, unsigned int character_max)
 
 cdef extern from "crc32c.h":
@@ -87,12 +96,10 @@ include "_entry_unpack.pxi"
 include "_record_check.pxi"
 include "_entry_record.pxi"
 include "_entry_group.pxi"
+include "_entry_items.pxi"
 
 crc32c_setup()
 CRC32C_HARDWARE = bool(crc32c_uses_sse42)
-
-cdef enum:
-    BATCH_ROOM_KEPT = 1 << 20  # bytes of buffer that an emptied batch keeps
 
 
 def packb(value, /):
@@ -189,12 +196,8 @@ cdef class Batch:
             data = PyBytes_FromStringAndSize(<char*> self.out.data, self.out.used)
         finally:
             self.busy = False
-        self.out.used = 0
+        empty(&self.out)
         self.count = 0
-        if self.out.room > BATCH_ROOM_KEPT:
-            PyMem_Free(self.out.data)
-            self.out.data = NULL
-            self.out.room = 0
         return data
 
     cdef int enter(self) except -1:

@@ -6,6 +6,7 @@
 
 cdef enum:
     SLACK = 16  # heads are reserved at their longest
+    ROOM_KEPT = 1 << 20  # bytes that an emptied Out keeps
 
 
 cdef struct Out:
@@ -43,6 +44,14 @@ cdef inline int reserve(Out* out, Py_ssize_t size) except -1:
     if size <= out.room - out.used:
         return 0
     return grow(out, size)
+
+
+cdef inline void empty(Out* out) noexcept:
+    out.used = 0
+    if out.room > ROOM_KEPT:
+        PyMem_Free(out.data)
+        out.data = NULL
+        out.room = 0
 
 
 cdef str position(Out* out, int depth):
@@ -166,8 +175,7 @@ cdef inline int pack_text(Out* out, object value, int depth) except -1:
     return pack_wide_text(out, value, depth)
 
 
-cdef int pack_bytes(Out* out, object value) except -1:
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(value)
+cdef inline int put_binary(Out* out, const void* data, Py_ssize_t size) except -1:
     if size > out.limit:
         return too_large()
     reserve(out, size + 5)
@@ -178,9 +186,13 @@ cdef int pack_bytes(Out* out, object value) except -1:
     else:
         put_number(out, 0xC6, <u64> size, 4)
     reserve(out, size)
-    memcpy(out.data + out.used, PyBytes_AS_STRING(value), <size_t> size)
+    memcpy(out.data + out.used, data, <size_t> size)
     out.used += size
     return 0
+
+
+cdef inline int pack_bytes(Out* out, object value) except -1:
+    return put_binary(out, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
 
 
 cdef int put_length(Out* out, Py_ssize_t count, int fixed, int lead) except -1:

@@ -1,6 +1,6 @@
 """The log record and the values in it: one format for the log on disk, peers and the ring."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NoReturn, TypeAlias, final
 
 # bytes, bytearray, memoryview, mmap: whatever has the buffer protocol
@@ -69,6 +69,19 @@ class Header:
 class Commands:
     def __init__(self, record: _Buffer, /) -> None: ...
     def take(self, count_max: int, /) -> list[tuple[int, list[Any]]]: ...
+
+@final
+class Chunks:
+    def __init__(
+        self,
+        items: Iterable[tuple[Any, int, Any, int | None]],
+        bytes_max: int,
+        /,
+        data: dict[Any, Any] | None = None,
+        deadlines: dict[Any, int] | None = None,
+        freeze: Callable[[Any, Any], tuple[int, Any]] | None = None,
+    ) -> None: ...
+    def take(self) -> tuple[int, bytes]: ...
 
 @final
 class Records(Iterator[bytes]):

@@ -3,7 +3,8 @@
 The fork happens between two log entries: what the child sees is the data at exactly one index.
 The child closes every descriptor but its result pipe first, so that no socket, lock or pipe
 outlives the parent through it; it takes no lock, logs nothing and leaves by `os._exit`, which
-flushes nothing a second time. One snapshot is written at a time.
+flushes nothing a second time. It looks before each record whether its parent still lives. One
+snapshot is written at a time.
 
 A failure is loud, names its cause (a key that cannot be encoded, a full disk) and costs nothing
 but the attempt: the log is kept, and the next attempt comes later.
@@ -20,7 +21,7 @@ import shutil
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NoReturn
 
 from pyraft_fast import common
@@ -36,7 +37,6 @@ RESULT_BYTES_MAX: Final = 64 * 1024
 RETRY_SECONDS: Final = 60.0  # before the next automatic attempt after a failure
 REAP_SECONDS: Final = 0.01
 NICENESS: Final = 5  # of the writing process: about a third of a contended processor
-ITEMS_PER_LOOK: Final = 1024  # between looks whether the parent still lives
 DONE: Final = b"ok"
 
 LOG_BYTES_MIN: Final = 64 * MIB  # of log between two snapshots, or as much as the last one has
@@ -244,7 +244,7 @@ def write_and_exit(
         os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
         os.set_blocking(writer, True)
         try:
-            write_snapshot(path, meta, watched(items()))
+            write_snapshot(path, meta, items(), look=parent_watch())
         except RaftException as error:
             os.write(writer, str(error).encode("utf-8", "replace")[:RESULT_BYTES_MAX])
         except Exception as error:
@@ -257,10 +257,12 @@ def write_and_exit(
         os._exit(status)
 
 
-def watched(items: Iterable[Any]) -> Iterator[Any]:
-    """Pass items on; end the process when the parent is gone, since nobody wants them then."""
+def parent_watch() -> Callable[[], None]:
+    """A look that ends the process when its parent is gone, since nobody wants the file then."""
     parent = os.getppid()
-    for count, item in enumerate(items):
-        if count % ITEMS_PER_LOOK == 0 and os.getppid() != parent:
+
+    def look() -> None:
+        if os.getppid() != parent:
             os._exit(1)
-        yield item
+
+    return look

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from pyraft_fast._entry import (
     HEADER_SIZE,
     KIND_CHUNK,
     KIND_END,
     KIND_META,
+    Chunks,
     crc32c,
     header,
     packb,
@@ -46,8 +47,6 @@ MAGIC = "pyraft-fast snapshot"
 VERSION = 1
 
 _WRITE_BYTES = 1 << 20
-_ARRAY_32 = b"\xdd"  # msgpack: an array with a length of four bytes, big-endian
-_ARRAY_HEAD_BYTES = 5
 
 
 class Meta(NamedTuple):
@@ -77,6 +76,24 @@ class Item(NamedTuple):
     deadline_ms: int | None
 
 
+@runtime_checkable
+class Keyed(Protocol):
+    """Items of two dicts, whose texts are encoded without a call, or even a touch, for each.
+
+    First come the entries of `data`, each with its deadline and what `freeze(key, value)` makes of
+    it: (type code, plain value); every text stays as it is, under one code. Then comes `rest()`.
+    """
+
+    data: dict[Any, Any]
+    deadlines: dict[Any, int]
+
+    def freeze(self, key: Any, value: Any) -> tuple[int, Any]:
+        """Type code and plain value of an entry."""
+
+    def rest(self) -> Iterable[tuple[Any, int, Any, int | None]]:
+        """The items behind those of `data`."""
+
+
 class Found(NamedTuple):
     """A snapshot whose every byte is right."""
 
@@ -91,17 +108,21 @@ def snapshot_path(folder: str, nid: str, epoch_seconds: int, index: int) -> str:
 
 # Writing
 
+_Items: TypeAlias = Iterable[tuple[Any, int, Any, int | None]] | Keyed
+
 
 def write_snapshot(
     path: str,
     meta: Meta,
-    items: Iterable[tuple[Any, int, Any, int | None]],
+    items: _Items,
     disk: Disk = OS_DISK,
+    look: Callable[[], None] | None = None,
 ) -> int:
     """Write a snapshot durably under `path`; returns its size in bytes.
 
     Fit for a forked child: no threads, no logging, memory bounded by a chunk or the largest item.
-    What it wrote is removed if it fails. The folder must be that of the final name.
+    What it wrote is removed if it fails. The folder must be that of the final name. `look` is
+    called before each record: a writer may find that nobody wants the file any more.
 
     Raises SnapshotError naming the key that cannot be encoded, StorageError for the disk.
     """
@@ -111,7 +132,7 @@ def write_snapshot(
     except OSError as error:
         raise failed("make", temporary, error) from error
     try:
-        size = _write_records(disk, fd, meta, items)
+        size = _write_records(disk, fd, meta, items, look)
         disk.fdatasync(fd)
         disk.close(fd)
         fd = -1
@@ -129,12 +150,14 @@ def write_snapshot(
 
 
 def _write_records(
-    disk: Disk, fd: int, meta: Meta, items: Iterable[tuple[Any, int, Any, int | None]]
+    disk: Disk, fd: int, meta: Meta, items: _Items, look: Callable[[], None] | None
 ) -> int:
     offset = 0
     checksum = 0
     count = 0
     for kind, number, payload in _payloads(meta, items):
+        if look is not None:
+            look()
         record = seal(kind, meta.index, meta.term, meta.time_ms, 0, 0, 0, number, payload)
         write_all(disk, fd, record, offset)
         offset += len(record)
@@ -146,27 +169,18 @@ def _write_records(
     return offset + len(record)
 
 
-def _payloads(
-    meta: Meta, items: Iterable[tuple[Any, int, Any, int | None]]
-) -> Iterator[tuple[int, int, bytes]]:
+def _payloads(meta: Meta, items: _Items) -> Iterator[tuple[int, int, bytes]]:
     """(kind, item count, payload) of every record but END."""
     yield KIND_META, 0, _encode_meta(meta)
-    chunk: list[bytes] = []
-    chunk_bytes = _ARRAY_HEAD_BYTES
-    for item in items:
-        data = _encode_item(item)
-        if chunk and chunk_bytes + len(data) > SNAPSHOT_CHUNK_BYTES:
-            yield KIND_CHUNK, len(chunk), _join(chunk)
-            chunk = []
-            chunk_bytes = _ARRAY_HEAD_BYTES
-        chunk.append(data)
-        chunk_bytes += len(data)
-    if chunk:
-        yield KIND_CHUNK, len(chunk), _join(chunk)
-
-
-def _join(chunk: list[bytes]) -> bytes:
-    return b"".join((_ARRAY_32, len(chunk).to_bytes(4, "big"), *chunk))
+    if isinstance(items, Keyed):
+        parts = (items.data, items.deadlines, items.freeze)
+        chunks = Chunks(items.rest(), SNAPSHOT_CHUNK_BYTES, *parts)
+    else:
+        chunks = Chunks(items, SNAPSHOT_CHUNK_BYTES)
+    count, payload = chunks.take()
+    while count:
+        yield KIND_CHUNK, count, payload
+        count, payload = chunks.take()
 
 
 def _encode_meta(meta: Meta) -> bytes:
@@ -176,21 +190,6 @@ def _encode_meta(meta: Meta) -> bytes:
         return packb(values)
     except CommandError as error:
         raise SnapshotError(f"the head of the snapshot cannot be encoded: {error}") from error
-
-
-def _encode_item(item: tuple[Any, int, Any, int | None]) -> bytes:
-    key, code, value, deadline_ms = item
-    try:
-        # The value by itself, so that it may nest as deep as it may in the log.
-        data = packb([key, code, packb(value), deadline_ms])
-    except CommandError as error:
-        raise SnapshotError(f"key {key!r} cannot be put into a snapshot: {error}") from error
-    if len(data) > RECORD_BYTES_MAX - HEADER_SIZE - _ARRAY_HEAD_BYTES:
-        raise SnapshotError(
-            f"key {key!r} cannot be put into a snapshot: it takes {len(data)} bytes, and a "
-            f"record has at most {RECORD_BYTES_MAX}"
-        )
-    return data
 
 
 # Reading

@@ -166,21 +166,9 @@ class Store:
         self._heap.clear()
         self.scans.clear()
 
-    def dump_items(self) -> Iterator[tuple[str, int, Any, int | None]]:
-        """Every (key, type code, plain value, deadline in ms or None), in the order of `data`.
-
-        Raises CommandError naming the key whose value has no plain form.
-        """
-        deadlines = self.deadlines
-        for key, value in self.data.items():
-            try:
-                code, plain = freeze(value)
-            except CommandError as error:
-                raise CommandError(f"key {key!r}: {error}") from error
-            yield key, code, plain, deadlines.get(key)
-        for key, deadline in deadlines.items():
-            if key not in self.data:
-                yield key, ABSENT, None, deadline
+    def dump_items(self) -> Dump:
+        """Everything in it as items, as long as nothing changes."""
+        return Dump(self.data, self.deadlines)
 
     def load_item(self, key: str, code: int, value: Any, deadline_ms: int | None) -> None:
         """Take one item of `dump_items` back; items must come in the order they were given.
@@ -191,6 +179,40 @@ class Store:
             self.data[key] = thaw(code, value)
         if deadline_ms is not None:
             self.set_deadline(key, deadline_ms)
+
+
+class Dump:
+    """Every (key, type code, plain value, deadline in ms or None), in the order of `data`.
+
+    Who iterates over it, or goes through its parts (`storage.snapshot.Keyed`), may meet a
+    CommandError, which names the key whose value has no plain form.
+    """
+
+    __slots__ = ("data", "deadlines")
+
+    def __init__(self, data: dict[Any, Any], deadlines: dict[Any, int]) -> None:
+        self.data = data
+        self.deadlines = deadlines
+
+    def __iter__(self) -> Iterator[tuple[Any, int, Any, int | None]]:
+        deadlines = self.deadlines
+        for key, value in self.data.items():
+            code, plain = self.freeze(key, value)
+            yield key, code, plain, deadlines.get(key)
+        yield from self.rest()
+
+    def freeze(self, key: Any, value: Any) -> tuple[int, Any]:
+        """Type code and plain value of what lies under `key`; all texts have the same code."""
+        try:
+            return freeze(value)
+        except CommandError as error:
+            raise CommandError(f"key {key!r}: {error}") from error
+
+    def rest(self) -> Iterator[tuple[Any, int, Any, int | None]]:
+        """Deadlines whose key is not there."""
+        for key, deadline in self.deadlines.items():
+            if key not in self.data:
+                yield key, ABSENT, None, deadline
 
 
 class TtlView(MutableMapping[str, float]):

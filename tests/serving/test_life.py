@@ -196,7 +196,7 @@ def test_a_snapshot_that_failed_is_due_again(
 
 
 def test_the_writing_process_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def tell(*_: Any) -> None:
+    def tell(*_: Any, **__: Any) -> None:
         raise StorageError(f"nice {os.nice(0)}, policy {os.sched_getscheduler(0)}")
 
     monkeypatch.setattr(snapshot, "write_snapshot", tell)
@@ -206,6 +206,17 @@ def test_the_writing_process_gives_way(tmp_path: Path, monkeypatch: pytest.Monke
         with pytest.raises(StorageError, match=wanted):
             node.engine.checkpoint().get(20)
         assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+def test_an_orphan_writes_no_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    exits: list[int] = []
+    monkeypatch.setattr(os, "_exit", exits.append)
+    look = snapshot.parent_watch()
+    look()
+    assert exits == []
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    look()
+    assert exits == [1]
 
 
 def test_a_snapshot_that_fails_says_why_and_is_not_the_end(tmp_path: Path) -> None:

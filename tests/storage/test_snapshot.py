@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -11,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyraft_fast._entry import Batch
-from pyraft_fast.errors import DamagedFile, SnapshotError, StorageError
+from pyraft_fast.errors import CommandError, DamagedFile, SnapshotError, StorageError
 from pyraft_fast.limits import NESTING_MAX, SNAPSHOT_CHUNK_BYTES
 from pyraft_fast.storage import names, snapshot
-from pyraft_fast.storage.snapshot import Item, Meta, PartialSnapshot
+from pyraft_fast.storage.snapshot import Item, Keyed, Meta, PartialSnapshot
+from pyraft_fast.worker.store import Store
+from pyraft_fast.worker.types import RedisSet
 
 from .fakedisk import FakeDisk, PowerLoss
 
@@ -47,6 +50,35 @@ def test_what_was_written_is_read():
     assert snapshot.verify_snapshot(path, disk) == meta()
     assert list(snapshot.read_items(path, disk)) == [Item(*item) for item in ITEMS]
     assert disk.listdir(FOLDER) == [names.snapshot_name(NID, 1_700_000_040, 40)]
+
+
+def test_the_bytes_of_a_file_never_change():
+    disk = FakeDisk()
+    many = [*ITEMS, *((f"k{i}", i % 8, "v" * (37 * i), i or None) for i in range(400))]
+    snapshot.write_snapshot(f"{FOLDER}/x.dat", meta(), many, disk)
+    data = bytes(disk.names[f"{FOLDER}/x.dat"].live)
+    assert len(data) == 2959083
+    wanted = "950fd9bb6281488011d543e74b9880c3aba86dd327c8211205f4b1bfae0df29d"
+    assert hashlib.sha256(data).hexdigest() == wanted
+
+
+def test_a_store_is_written_as_its_items_are():
+    store = Store()
+    for number in range(3000):
+        store.put(f"key {number}", "v" * number)
+    for key, value in {"set": RedisSet("ab"), "tuple": (1, 2), "é": "é", "\udcff": ""}.items():
+        store.put(key, value)
+    for key in ("key 7", "set", "gone"):
+        store.set_deadline(key, 5)
+    dump = store.dump_items()
+    assert isinstance(dump, Keyed)
+    disk = FakeDisk()
+    snapshot.write_snapshot(f"{FOLDER}/x.dat", meta(), dump, disk)
+    snapshot.write_snapshot(f"{FOLDER}/y.dat", meta(), list(dump), disk)
+    assert disk.names[f"{FOLDER}/x.dat"].live == disk.names[f"{FOLDER}/y.dat"].live
+    store.put("bad", {1, 2})
+    with pytest.raises(CommandError, match=r"^key 'bad': a value of type set cannot be stored"):
+        snapshot.write_snapshot(f"{FOLDER}/x.dat", meta(), dump, disk)
 
 
 def test_the_size_is_told_and_no_descriptor_is_left(tmp_path):
@@ -123,6 +155,22 @@ def test_writing_takes_items_as_they_come():
 
     snapshot.write_snapshot(f"{FOLDER}/x.dat", meta(), items(), disk)
     assert seen[-1] > seen[0] + 5
+
+
+def test_a_writer_looks_up_before_each_record_and_may_leave():
+    disk = FakeDisk()
+    items = [(f"k{i}", 1, b"v" * SNAPSHOT_CHUNK_BYTES, None) for i in range(5)]
+    looks: list[int] = []
+
+    def look() -> None:
+        looks.append(len([call for call in disk.calls if call.startswith("pwrite")]))
+        if len(looks) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        snapshot.write_snapshot(f"{FOLDER}/x.dat", meta(), items, disk, look)
+    assert looks == [0, 1, 2, 3]
+    assert disk.listdir(FOLDER) == []
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object(), 1 << 70, lambda: None])

@@ -143,6 +143,23 @@ def test_deep_values_are_written_flat(wrap: Any) -> None:
         thaw(code, [*plain, 0])
 
 
+def test_texts_are_dumped_as_freeze_says() -> None:
+    class Text(str):
+        """No longer a plain one."""
+
+    store = Store()
+    store.put("a", "text")
+    store.put("b", "\udcff" * 3)
+    store.set_deadline("b", 9)
+    assert list(store.dump_items()) == [
+        ("a", *freeze("text"), None),
+        ("b", *freeze("\udcff" * 3), 9),
+    ]
+    store.put("c", Text("x"))
+    with pytest.raises(CommandError, match=r"'c'.*Text"):
+        list(store.dump_items())
+
+
 def test_what_has_no_form_is_refused_by_key() -> None:
     store = Store()
     store.data["bad"] = {"a": {1, 2}}
