@@ -25,42 +25,21 @@ import os
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
+from cpython.list cimport PyList_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 from posix.unistd cimport close as close_fd
 
-cdef extern from "<sys/epoll.h>" nogil:
-    ctypedef union epoll_data_t:
-        void* ptr
-    struct epoll_event:
-        uint32_t events
-        epoll_data_t data
-    int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD
-    uint32_t EPOLLIN, EPOLLOUT
-    int epoll_create1(int flags)
-    int epoll_ctl(int epoll, int op, int fd, epoll_event* event)
-    int epoll_wait(int epoll, epoll_event* events, int count, int milliseconds)
-
-cdef extern from "<sys/socket.h>" nogil:
-    int MSG_DONTWAIT, MSG_NOSIGNAL
-    Py_ssize_t recv(int fd, void* data, size_t size, int flags)
-    Py_ssize_t send(int fd, const void* data, size_t size, int flags)
+include "_hub_system.pxi"
 
 cdef enum:
     EVENTS_MAX = 256  # sockets served in a turn; epoll hands out the others first at the next
     READS_MAX = 16  # of one socket in a turn: more than one only while it fills the whole buffer
+    LATER_MAX = 16  # transports whose answers wait for others of the turn
+    LATER_BYTES_MAX = 16384  # of each of them
+    LATER_NS = 500000
     HIGH_WATER = 65536  # unsent bytes at which a protocol is paused that sets no limits of its own
-
-
-cdef object os_error(int number):
-    """What the system said: ConnectionResetError, BrokenPipeError ..."""
-    return OSError(number, os.strerror(number))
-
-
-cdef bint is_passing(int number) noexcept:
-    """Whether an error says no more than to try again."""
-    return number == EAGAIN or number == EINTR
 
 
 @cython.final
@@ -74,6 +53,10 @@ cdef class Hub:
     cdef object loop
     cdef int epoll
     cdef bint turning
+    cdef bint gathers  # several sockets are served in this turn
+    cdef list later  # transports that have written in this turn and are yet to send
+    cdef long long later_ns  # since when
+    cdef public long long later_ns_max  # how long, when a socket was served
     cdef dict transports  # all whose connection_lost has not run yet
     cdef epoll_event events[EVENTS_MAX]
     cdef object __weakref__
@@ -81,6 +64,8 @@ cdef class Hub:
     def __cinit__(self, loop):
         self.loop = loop
         self.transports = {}
+        self.later = []
+        self.later_ns_max = LATER_NS
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
             raise os_error(errno)
@@ -125,16 +110,42 @@ cdef class Hub:
         if count < 0 and errno != EINTR:
             raise os_error(errno)
         self.turning = True
+        self.gathers = count > 1
         try:
             for position in range(count):
                 (<Transport> self.events[position].data.ptr).ready(self.events[position].events)
+                if PyList_GET_SIZE(self.later) and self.is_time():
+                    self.send_later()
         finally:
-            self.turning = False
+            self.turning = self.gathers = False
+            self.send_later()
+
+    cdef bint is_time(self) noexcept:
+        """Whether what waits has company enough, or has waited long enough."""
+        return (
+            PyList_GET_SIZE(self.later) >= LATER_MAX or now_ns() - self.later_ns > self.later_ns_max
+        )
+
+    cdef int send_later(self) except -1:
+        """Send what was written in this turn so far, in the order of the first writes.
+
+        Waking a client on an idle processor costs more than all else about a send. A client with
+        several connections is woken once by answers that follow each other closely; where they come
+        one by one, it has gone to sleep again before each.
+        """
+        cdef Py_ssize_t position = 0
+        cdef list later = self.later
+        while position < PyList_GET_SIZE(later):  # callbacks may write more
+            (<Transport> later[position]).send_now()
+            position += 1
+        later.clear()
+        return 0
 
     def close(self):
         """Abort all connections and stop watching; the protocols hear of it from the loop."""
         if self.epoll < 0:
             return
+        self.send_later()
         for transport in list(self.transports):
             (<Transport> transport).lose(None)
         self.loop.remove_reader(self.epoll)
@@ -159,6 +170,7 @@ cdef class Transport:
     cdef bint ended  # the other side sends no more
     cdef bint paused  # the protocol is to write no more for now
     cdef bint closing
+    cdef bint later  # what is unsent waits in the hub's list of that name
     cdef bint lost  # connection_lost has run or is about to
     cdef object __weakref__
 
@@ -180,7 +192,8 @@ cdef class Transport:
     def write(self, data):
         """Send at once what the socket takes; the rest, a copy, when it takes more.
 
-        Dropped once it is closing.
+        In a turn of the hub a little may wait for what is written to others. Dropped once it is
+        closing.
         """
         cdef Py_buffer view
         if self.closing:
@@ -220,7 +233,8 @@ cdef class Transport:
             self.watch()
 
     def abort(self):
-        """Close and drop what is unsent."""
+        """Close and drop what the socket does not take at once."""
+        self.send_now()
         self.lose(None)
 
     def is_closing(self):
@@ -308,8 +322,10 @@ cdef class Transport:
         return 0
 
     cdef int put(self, const char* data, Py_ssize_t size) except -1:
-        cdef Py_ssize_t sent = 0, unsent = 0
-        if self.backlog is None:
+        cdef Py_ssize_t sent = 0
+        if self.later and PyByteArray_GET_SIZE(self.backlog) + size > LATER_BYTES_MAX:
+            self.send_now()
+        if self.backlog is None and not self.waits(size):
             sent = send(self.fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
             if sent == size:
                 return 0
@@ -317,17 +333,43 @@ cdef class Transport:
                 if not is_passing(errno):
                     return self.lose(os_error(errno))
                 sent = 0
-            self.backlog = bytearray()
-        unsent = PyByteArray_GET_SIZE(self.backlog)
-        try:
-            PyByteArray_Resize(self.backlog, unsent + size - sent)
-        except MemoryError as error:  # what follows would be taken for what is missing
-            return self.lose(error)
-        memcpy(PyByteArray_AS_STRING(self.backlog) + unsent, data + sent, size - sent)
+        self.keep(data + sent, size - sent)
         self.watch()
         if not self.paused and self.get_write_buffer_size() > self.high:
             self.paused = True
             self.tell("pause_writing")
+        return 0
+
+    cdef bint waits(self, Py_ssize_t size) except -1:
+        """Whether so many bytes, the first unsent ones, wait for what others are written."""
+        if not self.hub.gathers or size > LATER_BYTES_MAX or self.lost:
+            return False
+        if not self.hub.later:
+            self.hub.later_ns = now_ns()
+        self.hub.later.append(self)
+        self.later = True
+        return True
+
+    cdef int keep(self, const char* data, Py_ssize_t size) except -1:
+        """Put bytes behind what is unsent."""
+        cdef Py_ssize_t unsent
+        if self.backlog is None:
+            self.backlog = bytearray()
+        unsent = PyByteArray_GET_SIZE(self.backlog)
+        try:
+            PyByteArray_Resize(self.backlog, unsent + size)
+        except MemoryError as error:  # what follows would be taken for what is missing
+            return self.lose(error)
+        memcpy(PyByteArray_AS_STRING(self.backlog) + unsent, data, size)
+        return 0
+
+    cdef int send_now(self) except -1:
+        """Send what has waited for others, if it has."""
+        if self.later:
+            self.later = False
+            if self.backlog is not None:
+                self.drain()
+            self.watch()
         return 0
 
     cdef int drain(self) except -1:
@@ -366,7 +408,7 @@ cdef class Transport:
         event.data.ptr = <void*> self
         if self.reading:
             event.events |= EPOLLIN
-        if self.backlog is not None:
+        if self.backlog is not None and not self.later:
             event.events |= EPOLLOUT
         if event.events == self.watched:
             return 0
