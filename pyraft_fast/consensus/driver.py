@@ -137,11 +137,6 @@ class Driver:
             self._turn_due = True
             self._loop.call_soon(self._turn)
 
-    def _wake_if_news(self) -> None:
-        """Have one if there is something to do: every third event leaves nothing."""
-        if self._waiters or self._notice.is_wanted or not self.raft.is_settled:
-            self.wake()
-
     def close(self) -> None:
         """Take no more events."""
         self._timer.cancel()
@@ -157,7 +152,8 @@ class Driver:
         self.raft.steady_ms = steady_ms()
         for _ in range(count):
             self.raft.tick(now_ms())
-        self._wake_if_news()
+        if count:
+            self.wake()
         self._ticks_to_slow -= 1
         if self._ticks_to_slow <= 0:
             self._ticks_to_slow = SLOW_TICKS
@@ -237,7 +233,7 @@ class Driver:
         if frame.type == FrameType.MESSAGE:
             me = self._host.identity
             self.raft.step(decode_message(caller.nid, caller.incarnation, me.nid, frame))
-            self._wake_if_news()
+            self.wake()
         elif frame.type == FrameType.FORWARD:
             self._forwarded(caller.nid, decode_forward(frame))
         elif frame.type == FrameType.FORWARD_REFUSED:
@@ -312,11 +308,11 @@ class Driver:
             self._send(waiting)
             if entries:
                 self.raft.persisted(entries[-1].index, entries[-1].term)
-                self._wake_if_news()
+                self.wake()
 
         records = [entry.record for entry in entries]
         first_index = entries[0].index if entries else 0
-        # Only a leader's loop has something better to do: heartbeats, others' disks.
+        # Only a leader's loop has something better to do: heartbeats, and others' disks.
         may_wait = not self.raft.is_leader or len(self.raft.membership.members) == 1
         self.disk.submit(Write(self._hard, records, first_index, done, may_wait))
 

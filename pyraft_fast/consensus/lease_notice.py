@@ -25,11 +25,6 @@ class LeaseNotice:
         self._ticks_left = 0
         self._shown = NOT_SHOWN
 
-    @property
-    def is_wanted(self) -> bool:
-        """Does somebody look at it?"""
-        return self._ticks_left > 0
-
     def want(self) -> None:
         """Somebody reads by lease."""
         self._ticks_left = WANTED_TICKS

@@ -21,11 +21,7 @@ from pyraft_fast._entry import KIND_CONFIG
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.errors import check
-from pyraft_fast.limits import (
-    LOG_CACHE_BYTES_MAX,
-    LOG_CACHE_ENTRIES_MAX,
-    UNCOMMITTED_ENTRIES_MAX,
-)
+from pyraft_fast.limits import LOG_CACHE_BYTES_MAX, LOG_CACHE_ENTRIES_MAX
 
 UNKNOWN: Final = -1  # the term of an entry this node no longer has
 
@@ -63,7 +59,7 @@ class RaftLog:
         "_bytes_max",
         "_dropped_bytes",
         "_ends",
-        "handed",
+        "_handed",
         "_jobs",
         "_run_starts",
         "_run_terms",
@@ -111,7 +107,7 @@ class RaftLog:
         self._window_first = last + 1
         self._ends: list[int] = []  # bytes appended up to each entry of the window
         self._dropped_bytes = 0  # the same for the entry before the window
-        self.handed = last  # handed to the disk up to here
+        self._handed = last  # handed to the disk up to here
         self._jobs: deque[_Job] = deque()
         self.configs: list[tuple[int, Membership]] = [
             (entry.index, Membership.decode(entry.payload))
@@ -209,21 +205,6 @@ class RaftLog:
         place = self.commit - self._window_first
         return ends[-1] - (ends[place] if place >= 0 else self._dropped_bytes)
 
-    def is_full(self, bytes_max: int) -> bool:
-        """Is as much not committed as may be? `bytes_max` is the room for it."""
-        count = self.last - self.commit
-        return self.uncommitted_bytes() >= bytes_max or count >= UNCOMMITTED_ENTRIES_MAX
-
-    def is_half_empty(self, bytes_max: int) -> bool:
-        """Is half of that room free again?"""
-        count = self.last - self.commit
-        return self.uncommitted_bytes() <= bytes_max // 2 and count <= UNCOMMITTED_ENTRIES_MAX // 2
-
-    def newest_time_ms(self) -> int:
-        """The cluster clock as the log knows it."""
-        newest = self.read(self.last, self.last + 1, 1)
-        return newest[0].time_ms if newest else 0
-
     # Changing
 
     def append(self, entry: Entry) -> None:
@@ -272,7 +253,7 @@ class RaftLog:
         self.last = last
         self.last_term = term
         self.stable = min(self.stable, last)
-        self.handed = min(self.handed, last)
+        self._handed = min(self._handed, last)
         for job in self._jobs:
             job.proves = min(job.proves, last)
         while len(self.configs) > 1 and self.configs[-1][0] > last:
@@ -283,7 +264,7 @@ class RaftLog:
         """Forget all entries: the log goes on behind a snapshot at `index`."""
         check(index > self.commit, "a snapshot goes forward", index, self.commit)
         self.first = index + 1
-        self.last = self.stable = self.commit = self.handed = index
+        self.last = self.stable = self.commit = self._handed = index
         self.last_term = self.base_term = term
         self._run_starts[:] = [index]
         self._run_terms[:] = [term]
@@ -322,10 +303,10 @@ class RaftLog:
 
     def hand_out(self) -> Sequence[Entry]:
         """Entries not yet handed to the disk; `persisted` tells when they are there."""
-        if self.handed == self.last:
+        if self._handed == self.last:
             return ()
-        entries = self._window[self.handed + 1 - self._window_first :]
-        self.handed = self.last
+        entries = self._window[self._handed + 1 - self._window_first :]
+        self._handed = self.last
         self._jobs.append(_Job(self.last, self.last_term))
         return entries
 

@@ -29,6 +29,7 @@ from pyraft_fast.core.progress import SNAPSHOT, Progress
 from pyraft_fast.core.reads import Reads
 from pyraft_fast.core.work import Config, HardState, Role, SnapshotState, SoftState, Work
 from pyraft_fast.errors import check
+from pyraft_fast.limits import UNCOMMITTED_ENTRIES_MAX
 
 __all__ = ["Config", "HardState", "Raft", "Role", "SoftState", "Work"]
 
@@ -100,7 +101,6 @@ class Raft:
     """
 
     __slots__ = (
-        "_commit_taken",
         "_is_full",
         "_is_saved",
         "_is_told",
@@ -165,7 +165,7 @@ class Raft:
         self.role = Role.FOLLOWER
         self.table = TABLE[Role.FOLLOWER]
         self.leader = ""
-        self.clock_ms = max(clock_ms, log.newest_time_ms())
+        self.clock_ms = max(clock_ms, _newest_time_ms(log))
         self.ticks = 0
         self.steady_ms = 0
         self.lease = Lease(config)
@@ -187,7 +187,6 @@ class Raft:
         self.send_after_sync: list[Message] = []
         self.wants_snapshot: list[str] = []
         self._snapshot: SnapshotState | None = None
-        self._commit_taken = -1  # with the newest Work
         self._is_full = False  # while leading: of what no majority has taken
         self._is_saved = not is_behind
         self._is_told = False
@@ -295,7 +294,10 @@ class Raft:
         if self.role is not Role.LEADER or self.transferee or self._is_full:
             return False
         log = self.log
-        if log.is_full(self.config.uncommitted_bytes_max):
+        if (
+            log.uncommitted_bytes() >= self.config.uncommitted_bytes_max
+            or log.last - log.commit >= UNCOMMITTED_ENTRIES_MAX
+        ):
             self._is_full = True
             self._is_told = False
             return False
@@ -366,7 +368,6 @@ class Raft:
         elif self.reads.waiting or self.reads.by_lease:
             self.reads.ask_leader(self)
         log = self.log
-        self._commit_taken = log.commit
         work = Work(log.commit)
         entries = log.hand_out()
         if entries or not self._is_saved or self._snapshot is not None:
@@ -388,18 +389,6 @@ class Raft:
         if not self._is_told:
             self._tell(work)
         return work
-
-    @property
-    def is_settled(self) -> bool:
-        """Would `take` bring nothing? Then a driver need not call it. False in case of doubt."""
-        log, reads = self.log, self.reads
-        if log.commit != self._commit_taken or log.handed != log.last or self.wants_snapshot:
-            return False
-        if self.send_now or self.send_after_sync or reads.is_busy:
-            return False
-        if not (self._is_saved and self._is_told) or self._snapshot is not None:
-            return False
-        return self.role is not Role.LEADER or not replication.has_news(self)
 
     def _tell(self, work: Work) -> None:
         self._is_told = True
@@ -482,7 +471,7 @@ class Raft:
         check(log.commit <= index <= log.last, "commit goes forward", log.commit, index, log.last)
         is_open = log.commit < log.config_index
         log.commit = index
-        if self._is_full and log.is_half_empty(self.config.uncommitted_bytes_max):
+        if self._is_full and _is_half_empty(log, self.config.uncommitted_bytes_max):
             self._is_full = False
             self._is_told = False
         if is_open:
@@ -497,3 +486,15 @@ class Raft:
         self._is_told = False
         if self.role is Role.LEADER:
             replication.take_peers(self)
+
+
+def _is_half_empty(log: RaftLog, bytes_max: int) -> bool:
+    """May a leader that was full take proposals again? Not for every entry that is committed."""
+    count = log.last - log.commit
+    return log.uncommitted_bytes() <= bytes_max // 2 and count <= UNCOMMITTED_ENTRIES_MAX // 2
+
+
+def _newest_time_ms(log: RaftLog) -> int:
+    """The cluster clock as the log knows it."""
+    newest = log.read(log.last, log.last + 1, 1)
+    return newest[0].time_ms if newest else 0

@@ -90,11 +90,6 @@ class Reads:
         self._bundles: dict[int, _Bundle] = {}
         self._bundle_number = first_bundle  # no two lives of a node may use the same ones
 
-    @property
-    def is_busy(self) -> bool:
-        """Is there something to ask or to answer?"""
-        return bool(self.waiting or self.by_lease or self.done or self.failed)
-
     # Leading
 
     def answer_by_lease(self, raft: Raft) -> None:

@@ -56,38 +56,19 @@ def replicate(raft: Raft) -> None:
     if reads.waiting and reads.begin_round(raft):
         for peer in raft.voting_peers:
             send_heartbeat(raft, peer, True)
+    commit = log.commit
+    tells_all = raft.tells_commit or raft.config.commit_at_once
+    raft.tells_commit = False
     for peer in raft.progress.values():
         state = peer.state
         if state == REPLICATE:
             if peer.next <= log.last or peer.must_check:
                 _fill_window(raft, peer)
-            if _must_hear(raft, peer):
+            sent = peer.commit_sent
+            if sent < commit and sent < peer.match and (tells_all or sent < peer.awaits):
                 send_heartbeat(raft, peer, False)
         elif state == PROBE and not peer.is_paused:
             _probe(raft, peer)
-    raft.tells_commit = False
-
-
-def has_news(raft: Raft) -> bool:
-    """May `replicate` have something for a peer now?"""
-    last = raft.log.last
-    for peer in raft.progress.values():
-        if peer.state == REPLICATE:
-            if peer.next <= last or peer.must_check or _must_hear(raft, peer):
-                return True
-        elif peer.state == PROBE and not peer.is_paused:
-            return True
-    return False
-
-
-def _must_hear(raft: Raft, peer: Progress) -> bool:
-    """Must the peer be told now of a commit that no entries on their way tell of?"""
-    sent = peer.commit_sent
-    return (
-        sent < raft.log.commit
-        and sent < peer.match
-        and (sent < peer.awaits or raft.tells_commit or raft.config.commit_at_once)
-    )
 
 
 def expect(raft: Raft, incarnation: int, index: int) -> None:

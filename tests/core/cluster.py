@@ -123,9 +123,7 @@ class Node:
         invariants = cluster.invariants
         invariants.election_safety(raft)
         raft.steady_ms = self.steady_ms
-        is_settled = raft.is_settled
         work = raft.take()
-        invariants.settled(raft, is_settled, work)
         self.shown = raft.reads.by_lease_now(raft)
         if work.role_change is not None:
             self.roles.append(work.role_change.role)

@@ -10,7 +10,7 @@ from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.reads import Shown
-from pyraft_fast.core.work import ReadState, Role, Work
+from pyraft_fast.core.work import ReadState, Role
 
 
 class Broken(AssertionError):
@@ -20,13 +20,6 @@ class Broken(AssertionError):
 def require(condition: object, rule: str, *facts: object) -> None:
     if not condition:
         raise Broken(f"{rule}: {facts!r}")
-
-
-def is_empty(work: Work) -> bool:
-    """Is there nothing for a driver to do, apart from publishing?"""
-    told = work.role_change is not None or work.membership is not None
-    sends = work.send_now or work.wants_snapshot or work.reads or work.failed_reads
-    return not (work.needs_disk or told or sends)
 
 
 class Invariants:
@@ -41,7 +34,7 @@ class Invariants:
         self.commit_terms: dict[int, int] = {}
         self.commit = 0
         self.reads: dict[tuple[int, int], int] = {}
-        self.taken: dict[int, int] = {}  # the commit index that was taken last, by incarnation
+        self.times: dict[int, int] = {}
 
     def election_safety(self, raft: Raft) -> None:
         """At most one leader in a term, and it is a voter with every committed entry."""
@@ -116,14 +109,6 @@ class Invariants:
         key = (incarnation, message.term)
         known = self.votes.setdefault(key, candidate)
         require(known == candidate, "one vote in a term", message, known)
-
-    def settled(self, raft: Raft, was_settled: bool, work: Work) -> None:
-        """What was taken of a node that called itself settled was nothing new."""
-        before = self.taken.get(raft.incarnation)
-        self.taken[raft.incarnation] = work.commit
-        if was_settled:
-            require(is_empty(work) and work.commit == before, "a settled node", raft.nid, before,
-                    work.commit, work.send_now, work.send_after_sync, work.reads)  # fmt: skip
 
     def read_asked(self, incarnation: int, context: int) -> None:
         """A read begins: it must see what is committed now."""

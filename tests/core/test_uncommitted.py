@@ -6,6 +6,7 @@ import pytest
 
 from pyraft_fast._entry import KIND_COMMANDS
 from pyraft_fast.core import log as log_module
+from pyraft_fast.core import raft as raft_module
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import Config
 from tests.core.cluster import Cluster
@@ -91,7 +92,7 @@ def test_the_first_entry_of_a_term_is_taken_all_the_same() -> None:
 
 
 def test_the_number_of_entries_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "UNCOMMITTED_ENTRIES_MAX", 10)
+    monkeypatch.setattr(raft_module, "UNCOMMITTED_ENTRIES_MAX", 10)
     raft = ready(CONFIG)
     assert fill(raft) == 10
     obey(raft)
