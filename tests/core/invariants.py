@@ -34,7 +34,6 @@ class Invariants:
         self.commit_terms: dict[int, int] = {}
         self.commit = 0
         self.reads: dict[tuple[int, int], int] = {}
-        self.times: dict[int, int] = {}
 
     def election_safety(self, raft: Raft) -> None:
         """At most one leader in a term, and it is a voter with every committed entry."""
