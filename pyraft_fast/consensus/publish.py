@@ -20,8 +20,8 @@ from pyraft_fast import _entry
 from pyraft_fast.errors import check
 
 READ_BYTES_MAX: Final = 4 * 1024 * 1024  # entries fetched from the log at once
-LAZY_SECONDS: Final = 0.004  # that entries nobody waits for may lie in the ring
-LAZY_BYTES_MAX: Final = 64 * 1024  # of them
+LAZY_SECONDS: Final = 0.01  # that entries nobody waits for may lie in the ring
+LAZY_BYTES_MAX: Final = 256 * 1024  # of them
 
 
 class Record(Protocol):
