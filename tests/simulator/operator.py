@@ -103,6 +103,18 @@ class Operator:
                     self.forgetful = None
                 if machine.is_up:
                     machine.kill()
+                self._tell_seekers()
+
+    def _tell_seekers(self) -> None:
+        """Start anew who looks for the cluster at nodes that are out: it can find nobody else."""
+        gone = {m.nid for m in self.simulation.machines.values() if m.is_gone}
+        for machine in self.machines():
+            listed = {nid for nid, _ in machine.ensemble}
+            if machine.is_up and machine.raft is None and listed and listed <= gone:
+                machine.say("is told where the cluster is")
+                machine.kill()
+                machine.ensemble = self.listing(machine)
+                machine.start()
 
     def ask(self, machine: Machine, name: str, *fields: Any) -> None:
         """A request of the operator to one node."""
