@@ -174,7 +174,8 @@ cdef class Chunks:
                     self.refuse(<object> key, error)
                 empty(&self.packed)
                 return True
-        self.encode_frozen(<object> key, <object> value)
+        held_key, held_value = <object> key, <object> value  # `freeze` may run any code
+        self.encode_frozen(held_key, held_value)
         return True
 
     cdef PyObject* deadline_of(self, PyObject* key) except? NULL:

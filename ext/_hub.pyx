@@ -276,7 +276,7 @@ cdef class Transport:
 
     cdef int ready(self, uint32_t events) except -1:
         """Serve the socket, as far as no callback of this turn has closed or paused it."""
-        if self.backlog is not None and events & ~EPOLLIN:
+        if self.backlog is not None and not self.later and events & ~EPOLLIN:
             self.drain()
         if events & ~EPOLLOUT:
             for _ in range(READS_MAX):
@@ -323,8 +323,6 @@ cdef class Transport:
 
     cdef int put(self, const char* data, Py_ssize_t size) except -1:
         cdef Py_ssize_t sent = 0
-        if self.later and PyByteArray_GET_SIZE(self.backlog) + size > LATER_BYTES_MAX:
-            self.send_now()
         if self.backlog is None and not self.waits(size):
             sent = send(self.fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
             if sent == size:
@@ -334,7 +332,10 @@ cdef class Transport:
                     return self.lose(os_error(errno))
                 sent = 0
         self.keep(data + sent, size - sent)
-        self.watch()
+        if self.later and self.get_write_buffer_size() > LATER_BYTES_MAX:
+            self.send_now()
+        else:
+            self.watch()
         if not self.paused and self.get_write_buffer_size() > self.high:
             self.paused = True
             self.tell("pause_writing")
@@ -342,7 +343,7 @@ cdef class Transport:
 
     cdef bint waits(self, Py_ssize_t size) except -1:
         """Whether so many bytes, the first unsent ones, wait for what others are written."""
-        if not self.hub.gathers or size > LATER_BYTES_MAX or self.lost:
+        if not self.hub.gathers or size > LATER_BYTES_MAX:
             return False
         if not self.hub.later:
             self.hub.later_ns = now_ns()
@@ -431,7 +432,7 @@ cdef class Transport:
         if self.lost:
             return 0
         self.lost = self.closing = True
-        self.reading = False
+        self.reading = self.later = False
         self.backlog = None
         self.watch()
         self.hub.loop.call_soon(self._over, error)

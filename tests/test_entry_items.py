@@ -318,3 +318,23 @@ def test_nothing_of_dicts_is_kept() -> None:
         del chunks
     gc.collect()
     assert [sys.getrefcount(one) for one in watched] == before
+
+
+def test_an_entry_that_goes_while_it_is_frozen_is_encoded_as_it_was() -> None:
+    """Its key and value are held: the memory of others must not come in their place."""
+    data: dict[Any, Any] = {}
+    held: list[str] = []
+
+    def freeze(key: Any, value: Any) -> tuple[int, Any]:
+        plain = list(value)
+        data.clear()
+        data["other"] = "x"  # as many as before
+        held.extend(f"{number}-" + "q" * 30 for number in range(1000))
+        return 2, plain
+
+    data["victim-" + str(len(data)) + "-" + "v" * 22] = [1]
+    count, payload = Chunks((), 1000, data, {}, freeze).take()
+    items = unpackb(payload)
+    assert count == len(items)
+    assert items[0][0] == "victim-0-" + "v" * 22
+    assert unpackb(items[0][2]) == [1]

@@ -172,3 +172,41 @@ def test_who_is_gone_is_no_other_ones_affair(world: World) -> None:
     assert come(peers[1]) == b"!"
     world.run_until(lambda: recorders[0].lost)
     assert not recorders[1].lost and not world.reports
+
+
+@pytest.mark.parametrize("size", [10, LATER_BYTES_MAX - 5, LATER_BYTES_MAX + 1])
+def test_what_a_callback_writes_comes_behind_what_made_it_write(world: World, size: int) -> None:
+    """A protocol with little room is paused by the first bytes, and told to go on in the second."""
+
+    def write(recorder: Recorder) -> None:
+        recorder.transport.set_write_buffer_limits(high=1)
+        recorder.transport.write(b"1" * 10)
+        recorder.transport.write(b"2" * size)
+
+    def go_on(recorder: Recorder) -> None:
+        if recorder.told.count("resume_writing") == 1:
+            recorder.transport.write(b"3")
+
+    recorders = [Recorder(buffer_updated=write, resume_writing=go_on) for _ in range(2)]
+    peers = ready(world, recorders)
+    world.hub.turn()
+    for peer in peers:
+        assert come(peer) == b"1" * 10 + b"2" * size + b"3"
+
+
+def test_nothing_follows_an_end_in_a_callback(world: World) -> None:
+    def write(recorder: Recorder) -> None:
+        recorder.transport.set_write_buffer_limits(high=1)
+        recorder.transport.write(b"1" * 10)
+        recorder.transport.write(b"2" * LATER_BYTES_MAX)
+        recorder.transport.write(b"3")
+
+    recorders = [
+        Recorder(buffer_updated=write, resume_writing=lambda one: one.transport.abort())
+        for _ in range(2)
+    ]
+    peers = ready(world, recorders)
+    world.hub.turn()
+    for peer in peers:
+        assert world.receive_all(peer) == b"1" * 10 + b"2" * LATER_BYTES_MAX
+    assert len(world.hub) == 0 and not world.is_busy

@@ -25,7 +25,7 @@ leaves the node that says of a later commit, a vote, a transfer or another membe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pyraft_fast._quorum import commit_index
 from pyraft_fast.core.messages import Message
@@ -33,8 +33,6 @@ from pyraft_fast.core.work import Config, Role
 
 if TYPE_CHECKING:
     from pyraft_fast.core.raft import Raft
-
-FOREVER_MS: Final = 1 << 62  # a sole voter's lease
 
 
 class Lease:
@@ -67,8 +65,8 @@ class Lease:
         """
         if raft.transferee or not raft.is_voter or raft.log.commit < raft.term_start:
             return 0
-        if not raft.voting_peers:
-            return FOREVER_MS
+        if not raft.voting_peers:  # not for ever: who stands still must not keep the time with it
+            return raft.steady_ms + self._lease_ms
         answered = [peer.answered_ms for peer in raft.voting_peers]
         answered.append(raft.steady_ms)
         since_ms = commit_index(answered)

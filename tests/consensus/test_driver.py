@@ -19,7 +19,6 @@ from pyraft_fast.consensus.forward import Proposal
 from pyraft_fast.consensus.frames import FrameType
 from pyraft_fast.consensus.identity import Identity
 from pyraft_fast.consensus.lease_notice import WANTED_TICKS, LeaseNotice
-from pyraft_fast.core.leases import FOREVER_MS
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import Config
@@ -235,7 +234,9 @@ def test_a_lease_shows_while_reads_ask_for_it_and_before_anything_is_sent(tmp_pa
         driver_.read(2, by_lease=True)
         await driver_.changed()
         commit = driver_.raft.log.commit
-        assert events.post.call_args.args[::2] == (commit, FOREVER_MS)
+        shown, _, until_ms = events.post.call_args.args
+        assert shown == commit
+        assert 0 < until_ms <= driver_.raft.steady_ms + driver_.raft.config.lease_ms
         events.reset_mock()
         bench.propose(1, 10)
         await until(lambda: bench.writes)
@@ -259,7 +260,8 @@ def test_a_lease_shows_for_a_while() -> None:
     notice.want()
     notice.show()
     notice.show()
-    assert [words[2] for words in shown] == [FOREVER_MS], "only what is new is posted"
+    until_ms = raft.steady_ms + raft.config.lease_ms
+    assert [words[2] for words in shown] == [until_ms], "only what is new is posted"
     notice.tick(WANTED_TICKS - 1)
     notice.show()
     assert len(shown) == 1
