@@ -120,42 +120,25 @@ class Local:
         return self.group
 
 
-class ByLease:
-    """Reads by a lease that this node holds, else in a round like linearizable ones."""
+class AtOnce:
+    """Reads that run without a round while `may` says so, and in one of `rounds` else."""
 
-    __slots__ = ("_gate", "wanted")
+    __slots__ = ("_group", "_may", "_rounds", "wanted")
 
-    def __init__(self, gate: ReadGate) -> None:
-        self.wanted = ReadLevel(LEASE)
-        self._gate = gate
-
-    def join(self, origin: Origin) -> ReadGroup:
-        """A group that may run if the lease shows, else one that asks for it."""
-        gate = self._gate
-        if gate.is_leased():
-            gate.leased.count += 1
-            return gate.leased
-        group: ReadGroup = gate.lease.join(origin)
-        return group
-
-
-class MaxAge:
-    """Reads that may be a bounded time old."""
-
-    __slots__ = ("_age_ns", "_gate", "wanted")
-
-    def __init__(self, gate: ReadGate, wanted: ReadLevel) -> None:
+    def __init__(
+        self, wanted: ReadLevel, may: Callable[[], bool], group: ReadGroup, rounds: Rounds
+    ) -> None:
         self.wanted = wanted
-        self._gate = gate
-        self._age_ns = wanted.age_ms * NS_PER_MS
+        self._may = may
+        self._group = group
+        self._rounds = rounds
 
     def join(self, origin: Origin) -> ReadGroup:
-        """A group that may run if the data is fresh enough, else the linearizable one."""
-        gate = self._gate
-        if gate.steady_ns() - gate.fresh_ns <= self._age_ns:
-            gate.aged.count += 1
-            return gate.aged
-        group: ReadGroup = gate.linearizable.join(origin)
+        """The confirmed group if they may, else the open one of the next round."""
+        if self._may():
+            self._group.count += 1
+            return self._group
+        group: ReadGroup = self._rounds.join(origin)
         return group
 
 
@@ -194,9 +177,11 @@ class ReadGate:
     def level(self, wanted: ReadLevel) -> Level:
         """The level to read at from now on, for whoever wants this one."""
         if wanted.name == MAX_AGE:
-            return MaxAge(self, wanted)
+            is_fresh = partial(self.is_fresh, wanted.age_ms * NS_PER_MS)
+            return AtOnce(wanted, is_fresh, self.aged, self.linearizable)
+        by_lease = AtOnce(ReadLevel(LEASE), self.is_leased, self.leased, self.lease)
         levels: dict[str, Level] = {
-            LINEARIZABLE: self.linearizable, LEASE: ByLease(self), LOCAL: self.local,
+            LINEARIZABLE: self.linearizable, LEASE: by_lease, LOCAL: self.local,
         }  # fmt: skip
         return levels[wanted.name]
 
@@ -211,6 +196,10 @@ class ReadGate:
         """Count from zero again."""
         self._fulfilled = dict.fromkeys(LEVELS, 0)
         self.local.group.count = self.aged.count = self.leased.count = 0
+
+    def is_fresh(self, age_ns: int) -> bool:
+        """Was the newest confirmed round asked for no longer ago than that?"""
+        return self.steady_ns() - self.fresh_ns <= age_ns
 
     def is_leased(self) -> bool:
         """May a read that is here run by lease? Asked for each, since a lease may end at any time.

@@ -22,7 +22,7 @@ from pyraft_fast.consensus.lease_notice import WANTED_TICKS, LeaseNotice
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import Config
-from tests.core.single import CONFIG, accept, members, obey, raft_of, tick
+from tests.core.single import CONFIG, accept, led_alone, members, raft_of
 
 CONFIG_SMALL = CONFIG._replace(uncommitted_bytes_max=1000)
 
@@ -96,12 +96,6 @@ async def leading(bench: Bench) -> None:
     bench.disk_done()
     await until(lambda: bench.driver.raft.log.commit)
     await until(lambda: bench.resends)
-
-
-def tick_until_leader(raft: Raft) -> None:
-    while not raft.is_leader or raft.log.commit < raft.term_start:
-        tick(raft)
-        obey(raft)
 
 
 def test_a_batch_refused_by_a_full_leader_is_sent_again_when_there_is_room(tmp_path: Path) -> None:
@@ -250,11 +244,15 @@ def test_a_lease_shows_while_reads_ask_for_it_and_before_anything_is_sent(tmp_pa
     asyncio.run(main())
 
 
-def test_a_lease_shows_for_a_while() -> None:
-    raft = raft_of(membership=members(1))
-    tick_until_leader(raft)
+def notice_of(raft: Raft) -> tuple[LeaseNotice, list[tuple[int, ...]]]:
+    """A notice of its lease, and what is posted there."""
     shown: list[tuple[int, ...]] = []
-    notice = LeaseNotice(raft, lambda *words: shown.append(words))
+    return LeaseNotice(raft, lambda *words: shown.append(words)), shown
+
+
+def test_a_lease_shows_for_a_while() -> None:
+    raft = led_alone()
+    notice, shown = notice_of(raft)
     notice.show()
     assert shown == []
     notice.want()
@@ -272,10 +270,8 @@ def test_a_lease_shows_for_a_while() -> None:
 
 
 def test_a_lease_is_taken_back_when_the_leader_steps_down() -> None:
-    raft = raft_of(membership=members(1))
-    tick_until_leader(raft)
-    shown: list[tuple[int, ...]] = []
-    notice = LeaseNotice(raft, lambda *words: shown.append(words))
+    raft = led_alone()
+    notice, shown = notice_of(raft)
     notice.want()
     notice.show()
     raft.become_follower(raft.term + 1, "")

@@ -123,3 +123,12 @@ def kinds(messages: Sequence[Message]) -> list[str]:
 
 def to(messages: Sequence[Message], nid: str, kind: MessageKind) -> list[Message]:
     return [m for m in messages if m.to == nid and m.kind == kind]
+
+
+def led_alone() -> Raft:
+    """Of a sole voter that leads, with an entry of its term committed."""
+    raft = raft_of(membership=members(1))
+    while not raft.is_leader or raft.log.commit < raft.term_start:
+        tick(raft)
+        obey(raft)
+    return raft

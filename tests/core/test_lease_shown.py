@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyraft_fast.core.reads import NOT_SHOWN
-from tests.core.single import members, obey, raft_of, tick
+from tests.core.single import led_alone, raft_of
 from tests.core.test_leases import LEASE_MS, SENT_MS, leased, ready
 
 
@@ -33,9 +33,6 @@ def test_no_lease_is_shown_by_who_holds_none() -> None:
 
 def test_a_sole_voter_shows_its_lease_for_a_while_too() -> None:
     """Else the time that reads see would stand still with a node that stands still."""
-    raft = raft_of(membership=members(1))
-    while not raft.is_leader or raft.log.commit < raft.term_start:
-        tick(raft)
-        obey(raft)
+    raft = led_alone()
     raft.steady_ms = SENT_MS
     assert raft.reads.by_lease_now(raft).until_ms == SENT_MS + LEASE_MS
