@@ -31,8 +31,7 @@ class LeaseNotice:
 
     def tick(self, count: int) -> None:
         """So many ticks have passed."""
-        if self._ticks_left:
-            self._ticks_left = max(self._ticks_left - count, 0)
+        self._ticks_left = max(self._ticks_left - count, 0)
 
     def show(self) -> None:
         """Let the lease be seen as it is now."""
