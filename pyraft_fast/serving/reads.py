@@ -297,8 +297,8 @@ class ReadGate:
         """Answer reads that have waited too long; reads never happen later, so it is certain."""
         begun = now + ANSWER_SECONDS - GATHER_SECONDS
         for level in (self.linearizable, self.lease):
-            if level.open.origins and level.open.deadline <= begun:
-                self._held.append(level.take())  # no leader: who comes now waits from now on
+            if not self.serving and level.open.origins and level.open.deadline <= begun:
+                self._held.append(level.take())  # who comes now waits from now on
         groups = [group for group in self._asked.values() if group.deadline <= now]
         for group in groups:
             del self._asked[group.context]

@@ -193,6 +193,22 @@ def test_calls_of_the_process_use_the_level_of_the_node(tmp_path: Path) -> None:
             assert log.by_lease == asked
 
 
+def test_reads_whose_turn_took_long_ask_all_the_same(tmp_path: Path) -> None:
+    """Whoever looks for overdue reads right behind that turn finds them before they have asked."""
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        rounds = gate(node).linearizable
+        begin, loop = rounds._begin, gate(node)._loop
+
+        def begin_slowly(group: reads.ReadGroup) -> None:
+            loop.call_soon(gate(node).sweep, loop.time() + 2 * reads.GATHER_SECONDS)
+            begin(group)
+
+        node.in_loop(lambda: setattr(rounds, "_begin", begin_slowly))
+        assert client.ask("GET k") is None
+        assert len(log.reads) == 1
+
+
 def test_reads_of_a_turn_share_a_round_per_level(tmp_path: Path) -> None:
     log = FakeLog()
     with running(tmp_path, log, reads="lease") as node:
