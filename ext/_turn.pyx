@@ -21,9 +21,10 @@ from collections import deque
 
 cimport cython
 from cpython.bytearray cimport PyByteArray_GET_SIZE
-from cpython.dict cimport PyDict_GetItemWithError
+from cpython.dict cimport PyDict_GetItemWithError, PyDict_Size
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
+from cpython.unicode cimport PyUnicode_GET_LENGTH, PyUnicode_READ_CHAR
 
 from pyraft_fast._entry import Commands, header
 from pyraft_fast._resp import Parser, encode_into
