@@ -114,8 +114,8 @@ class Helper:
         self._told = told
         self._loop = asyncio.get_running_loop()
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="log helper", daemon=True)
-        self._thread.start()
+        self._runner = threading.Thread(target=self._run, name="log helper", daemon=True)
+        self._runner.start()
 
     def run(self, call: Callable[[], None]) -> None:
         """Run `call` behind those before it."""
@@ -124,8 +124,8 @@ class Helper:
     def stop(self, seconds_max: float) -> bool:
         """Finish what is queued and end; False when that took too long."""
         self._calls.put(None)
-        self._thread.join(seconds_max)
-        return not self._thread.is_alive()
+        self._runner.join(seconds_max)
+        return not self._runner.is_alive()
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
@@ -164,7 +164,7 @@ class LogWriter:
         self._group: Group | None = None  # under way; a helper's call has one, too
         self._is_writing = False  # the pen, not the helper
         self._is_synced = False  # the piece under the pen
-        self._usual_us: float = 2 * QUICK_US_MAX  # what a piece takes; unknown yet
+        self._usual_us = 2.0 * QUICK_US_MAX  # what a piece takes; unknown yet
         self._is_stopped = self._is_finished = False
         self._is_lost = False  # something could not be carried out
         self._vote: tuple[int, str] | None = None

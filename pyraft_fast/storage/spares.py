@@ -50,11 +50,12 @@ class Spares:
         """Make one ready, unless one is. Raises StorageError (nothing is left behind then)."""
         if not self._begin():
             return
-        made: Spare | None = None
         try:
             made = self._make(self._size_bytes)
-        finally:
-            self._finish(made)
+        except BaseException:
+            self._finish(None)
+            raise
+        self._finish(made)
 
     def _begin(self) -> bool:
         with self._lock:
