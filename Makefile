@@ -7,7 +7,9 @@ PORT ?= 5010
 DIR ?= data
 ARGS ?=
 BIN = $(VENV)/bin
-SOURCES = setup.py pyproject.toml pyraft_fast/version.py $(wildcard ext/*)
+# What mypyc compiles is named in setup.py.
+COMPILED = $(wildcard pyraft_fast/core/*.py) $(shell sed -n 's/^ *"\(pyraft_fast.*\.py\)",$$/\1/p' setup.py)
+SOURCES = setup.py pyproject.toml pyraft_fast/version.py $(wildcard ext/*) $(COMPILED)
 
 .PHONY: run test check fix clean bench crash fuzz hunt soak
 

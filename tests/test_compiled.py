@@ -1,7 +1,8 @@
 """Consensus as it is shipped: compiled, and passing the tests that its sources pass.
 
 Not repeated is what puts other things in the place of its parts: the tests of the driver and of the
-log writer, whose parts are fakes, and bounds that a test lowers, since they are compiled in.
+log writer, whose parts are fakes, the simulator's deliberate bugs, and bounds that a test lowers,
+since they are compiled in.
 """
 
 from __future__ import annotations
@@ -46,6 +47,13 @@ def test_nodes_run_what_is_compiled() -> None:
     assert all(file.endswith(".so") for file in files), files
 
 
+def test_what_is_compiled_is_not_older_than_its_source() -> None:
+    (built,) = (ROOT / "pyraft_fast").glob("_consensus__mypyc.*.so")
+    sources = [ROOT / "pyraft_fast" / f"{name.replace('.', '/')}.py" for name in SHIPPED]
+    late = [path.name for path in sources if path.stat().st_mtime > built.stat().st_mtime]
+    assert not late, f"changed since they were compiled, which `make test` does: {late}"
+
+
 def test_tests_run_the_sources() -> None:
     from pyraft_fast.consensus import driver
     from pyraft_fast.core import raft
@@ -60,3 +68,11 @@ def test_it_passes_the_tests_of_its_sources(part: str) -> None:
     left_out = [f"--deselect={test}" for test in LOWERED_BOUNDS]
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *REPEATED[part], *left_out)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
+
+
+@pytest.mark.timeout(600)
+def test_it_passes_the_simulator() -> None:
+    """With the same checks at every step; sizes that are compiled in are those of the product."""
+    done = run("-m", "tests.simulator", "--first", "50000", "--seeds", "60", "--jobs", "2")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-5000:]
+    assert "0 failed" in done.stdout

@@ -74,6 +74,8 @@ def test_wheel_holds_the_package_and_nothing_else(parcels: tuple[Path, Path]) ->
     for extension in EXTENSIONS:
         assert [n for n in names if re.match(rf"pyraft_fast/{extension}\..*\.so$", n)]
         assert f"pyraft_fast/{extension}.pyi" in names
+    for module in ("_consensus__mypyc", "core/raft", "consensus/driver"):
+        assert [n for n in names if re.match(rf"pyraft_fast/{module}\..*\.so$", n)], module
     assert "pyraft_fast/py.typed" in names
     assert not [name for name in names if name.endswith((".pyx", ".c", ".h", ".pxi"))]
     packaged = {name for name in names if name.endswith(".py")}

@@ -23,16 +23,16 @@ not written. A new term or vote is synced in every mode: forgetting one could el
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from threading import Thread
 from typing import Final, NamedTuple
 
 from pyraft_fast._pen import Pen
+from pyraft_fast.consensus.clocks import monotonic
+from pyraft_fast.consensus.helper import Helper, tell
 from pyraft_fast.consensus.wal import Wal
 from pyraft_fast.errors import ConfigError, StorageError
 from pyraft_fast.link.ring import clear, make_bell
@@ -98,46 +98,6 @@ class Group:
 NO_JOBS: Final = Group([], None, [])
 
 
-def tell(loop: asyncio.AbstractEventLoop, function: Callable[..., None], argument: object) -> bool:
-    """Let the loop call `function` for another thread; False when it is closed: the end."""
-    try:
-        loop.call_soon_threadsafe(function, argument)
-    except RuntimeError:
-        return False
-    return True
-
-
-class Helper:
-    """A thread that runs calls in order; `told` hears on the loop how each ended."""
-
-    def __init__(self, told: Callable[[BaseException | None], None]) -> None:
-        self._told = told
-        self._loop = asyncio.get_running_loop()
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._runner = threading.Thread(target=self._run, name="log helper", daemon=True)
-        self._runner.start()
-
-    def run(self, call: Callable[[], None]) -> None:
-        """Run `call` behind those before it."""
-        self._calls.put(call)
-
-    def stop(self, seconds_max: float) -> bool:
-        """Finish what is queued and end; False when that took too long."""
-        self._calls.put(None)
-        self._runner.join(seconds_max)
-        return not self._runner.is_alive()
-
-    def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
-            error: BaseException | None = None
-            try:
-                call()
-            except BaseException as caught:
-                error = caught
-            if not tell(self._loop, self._told, error):
-                return
-
-
 class LogWriter:
     """Carries out Write and Call jobs in order. Loop thread only."""
 
@@ -172,7 +132,7 @@ class LogWriter:
         self._is_sealed = True
         self._written_at = 0.0
         self._look_timer: asyncio.TimerHandle | None = None
-        self._upkeep: threading.Thread | None = None
+        self._upkeep: Thread | None = None
         self._upkeep_not_before = 0.0
         self._groups = self._fsyncs = self._fsync_us_sum = self._fsync_us_max = 0
 
@@ -337,7 +297,7 @@ class LogWriter:
     def _report(self, group: Group) -> None:
         self._waiting -= len(group.jobs)
         if group.state is not None:
-            self._written_at = time.monotonic()
+            self._written_at = monotonic()
             if self._look_timer is None:
                 self._watch()
         if self._wal.wants_upkeep():
@@ -355,7 +315,7 @@ class LogWriter:
         self._groups += 1
         self._is_sealed = False
         if self._dirty_since is None:
-            self._dirty_since = time.monotonic()
+            self._dirty_since = monotonic()
 
     def _count_sync(self, took_us: int) -> None:
         """All that was written is synced now."""
@@ -389,9 +349,9 @@ class LogWriter:
     def _sync(self) -> None:
         if self._dirty_since is None:
             return
-        started = time.monotonic()
+        started = monotonic()
         self._wal.sync()
-        self._count_sync(int((time.monotonic() - started) * 1e6))
+        self._count_sync(int((monotonic() - started) * 1e6))
 
     def _seal(self) -> None:
         """The log fell idle: let it say that everything so far is synced."""
@@ -417,11 +377,7 @@ class LogWriter:
 
     def _is_sync_due(self) -> bool:
         since = self._dirty_since
-        return (
-            self._fsync == EVERYSEC
-            and since is not None
-            and time.monotonic() >= since + SYNC_SECONDS
-        )
+        return self._fsync == EVERYSEC and since is not None and monotonic() >= since + SYNC_SECONDS
 
     def _watch(self) -> None:
         """See to it that what was just written is synced and sealed in time."""
@@ -435,7 +391,7 @@ class LogWriter:
         if self._group is None and not self._jobs:
             if self._is_sync_due():
                 self._help(NO_JOBS, self._sync)
-            elif time.monotonic() >= self._written_at + REST_SECONDS and self._dirty_since is None:
+            elif monotonic() >= self._written_at + REST_SECONDS and self._dirty_since is None:
                 self._help(NO_JOBS, self._seal)
                 return
         self._look_timer = self._loop.call_later(REST_SECONDS, self._look)
@@ -444,9 +400,9 @@ class LogWriter:
         """Make and delete segments beside the writing: it takes longer than many groups."""
         if self._upkeep is not None and self._upkeep.is_alive():
             return
-        if time.monotonic() < self._upkeep_not_before:
+        if monotonic() < self._upkeep_not_before:
             return
-        self._upkeep = threading.Thread(target=self._tidy, name="log upkeep", daemon=True)
+        self._upkeep = Thread(target=self._tidy, name="log upkeep", daemon=True)
         self._upkeep.start()
 
     def _tidy(self) -> None:
@@ -460,5 +416,5 @@ class LogWriter:
         try:
             self._wal.prepare_next()
         except StorageError as error:  # nothing is lost: the current segment still has room
-            self._upkeep_not_before = time.monotonic() + PREPARE_AGAIN_SECONDS
+            self._upkeep_not_before = monotonic() + PREPARE_AGAIN_SECONDS
             tell(self._loop, self._on_note, f"the next log segment cannot be made yet: {error}")

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol
 
 from pyraft_fast import _entry
 from pyraft_fast._wire import Frame, decode_message, encode_frame, encode_message
+from pyraft_fast.compiled import mypyc_attr
+from pyraft_fast.consensus.clocks import now_ms, steady_ms
 from pyraft_fast.consensus.diskwork import After, Call, LogWriter, Write
 from pyraft_fast.consensus.forward import Proposal, decode_forward, encode_forward
 from pyraft_fast.consensus.frames import FrameType
@@ -46,7 +47,6 @@ REMOVED_TEXT: Final = (
 TAIL_ENTRIES: Final = 1000  # batches kept behind a snapshot in any case
 TAIL_ENTRIES_MAX: Final = 20_000  # and for live peers that need them
 SNAPSHOT_AGAIN_SECONDS: Final = 2.0  # after a transfer that failed
-_STEADY_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 SLOW_TICKS: Final = 100  # housekeeping: snapshot transfers that stand still
 
 
@@ -79,16 +79,7 @@ class Parts(NamedTuple):
     folder: str
 
 
-def now_ms() -> int:
-    """This machine's clock; the core makes a monotone cluster time of it."""
-    return time.time_ns() // 1_000_000
-
-
-def steady_ms() -> int:
-    """Milliseconds of a clock that nobody sets and that goes on while the machine sleeps."""
-    return time.clock_gettime_ns(_STEADY_CLOCK) // 1_000_000
-
-
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Driver:
     """A running member: core, log writer, links and ring held together."""
 

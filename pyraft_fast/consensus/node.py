@@ -18,11 +18,11 @@ from typing import Any, Final, Protocol
 from pyraft_fast._wire import Frame
 from pyraft_fast.consensus import recovery
 from pyraft_fast.consensus.announcing import announce
+from pyraft_fast.consensus.clocks import now_ms as clock_now_ms
 from pyraft_fast.consensus.control import Control
 from pyraft_fast.consensus.digests import read_note, send_note
 from pyraft_fast.consensus.diskwork import Call, LogWriter
 from pyraft_fast.consensus.driver import Driver, Parts, Serving
-from pyraft_fast.consensus.driver import now_ms as clock_now_ms
 from pyraft_fast.consensus.forward import Proposal
 from pyraft_fast.consensus.frames import Fields, FrameType
 from pyraft_fast.consensus.identity import INCARNATION_MAX, Hello, Identity, Refusal, judge_hello

@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyraft_fast._entry import KIND_RESET, check_records, seal
+from pyraft_fast.compiled import mypyc_attr
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.errors import StorageError, check
 from pyraft_fast.limits import SEGMENT_BYTES
@@ -60,6 +61,7 @@ class Piece:
     offset: int
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Wal:
     """The log on disk of one node. Make it with `Wal.open`."""
 

@@ -19,6 +19,7 @@ from random import Random
 from typing import Final
 
 from pyraft_fast._entry import seal
+from pyraft_fast.compiled import mypyc_attr
 from pyraft_fast.core import change, election, removal, replication, transfer
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.leases import Lease
@@ -87,6 +88,7 @@ TABLE: Final[dict[Role, list[Handler]]] = {
 }
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Raft:
     """One node's consensus.
 
@@ -294,10 +296,8 @@ class Raft:
         if self.role is not Role.LEADER or self.transferee or self._is_full:
             return False
         log = self.log
-        if (
-            log.uncommitted_bytes() >= self.config.uncommitted_bytes_max
-            or log.last - log.commit >= UNCOMMITTED_ENTRIES_MAX
-        ):
+        is_long = log.last - log.commit >= UNCOMMITTED_ENTRIES_MAX
+        if is_long or log.uncommitted_bytes() >= self.config.uncommitted_bytes_max:
             self._is_full = True
             self._is_told = False
             return False

@@ -154,7 +154,7 @@ class Process:
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 coroutine = task.get_coro()
-                if coroutine is not None and not coroutine.cr_running:  # type: ignore[union-attr]
+                if coroutine is not None and not getattr(coroutine, "cr_running", False):
                     try:
                         coroutine.close()
                     except BaseException:  # its last words go nowhere

@@ -335,7 +335,7 @@ def replacements(simulation: Simulation) -> Iterator[tuple[object, str, Any]]:
     yield diskwork, "Pen", SimPen
     yield diskwork, "Helper", SimHelper
     yield diskwork, "make_bell", lambda: -world.next_number()  # no descriptor of another
-    yield diskwork, "threading", SimpleNamespace(Thread=SimThread)
+    yield diskwork, "Thread", SimThread
     yield node, "ThreadPoolExecutor", lambda *_, **__: object()
     yield node, "Raft", checks.CheckedRaft
     yield node, "Driver", checks.CheckedDriver
