@@ -7,8 +7,8 @@ PORT ?= 5010
 DIR ?= data
 ARGS ?=
 BIN = $(VENV)/bin
-# What mypyc compiles is named in setup.py.
-COMPILED = $(wildcard pyraft_fast/core/*.py) $(shell sed -n 's/^ *"\(pyraft_fast.*\.py\)",$$/\1/p' setup.py)
+# mypyc compiles some of these (setup.py names them), and their numbers and those of limits.py in.
+COMPILED = pyraft_fast/limits.py $(wildcard pyraft_fast/core/*.py pyraft_fast/consensus/*.py pyraft_fast/storage/*.py)
 SOURCES = setup.py pyproject.toml pyraft_fast/version.py $(wildcard ext/*) $(COMPILED)
 
 .PHONY: run test check fix clean bench crash fuzz hunt soak
@@ -42,7 +42,8 @@ $(VENV)/.ready-test: $(SOURCES) tools/prepare.sh
 	@touch $@ $(VENV)/.ready-run
 
 clean:
-	rm -rf build dist *.egg-info pyraft_fast/*.so $(VENV)
+	rm -rf build dist *.egg-info $(VENV)
+	find pyraft_fast -name '*.so' -delete
 
 ## Nodes beside redis-server and other peers found here: make bench ARGS="--full --html report.html"
 bench: $(VENV)/.ready-run

@@ -2,7 +2,7 @@
 
 What serving and the codecs do per command is written in Cython (`ext`). What consensus does per
 batch is Python, and compiled as it stands by mypyc: the sources stay what tests and the simulator
-run and what people read.
+run and what people read. No coroutines: compiled ones do not see all that asyncio throws into them.
 """
 
 import os
@@ -23,7 +23,6 @@ COMPILED = [
     "pyraft_fast/consensus/driver.py",
     "pyraft_fast/consensus/forward.py",
     "pyraft_fast/consensus/lease_notice.py",
-    "pyraft_fast/consensus/peers.py",
     "pyraft_fast/consensus/publish.py",
     "pyraft_fast/consensus/ticking.py",
     "pyraft_fast/consensus/wal.py",

@@ -9,7 +9,6 @@
 
 cdef extern from "dict_ahead.h":
     bint DICT_AHEAD
-    int AHEAD_MAX
     enum: WARM_MAX "AHEAD_MAX"
     void dict_ahead(
         PyObject* data, PyObject** keys, PyObject** found, int count, bint whole
@@ -42,8 +41,11 @@ cdef int find(data, Sought* sought, bint whole) except -1:
     if not _layout_holds:
         return look_up(<dict> data, sought)
     dict_ahead(<PyObject*> data, sought.keys, sought.found, sought.count, whole)
-    while done < sought.count and is_large_hash(sought.found[done], sought.fields[done]):
-        done = find_fields(sought, done, whole)
+    while done < sought.count:
+        if is_large_hash(sought.found[done], sought.fields[done]):
+            done = find_fields(sought, done, whole)
+        else:
+            done += 1
     return 0
 
 
@@ -151,6 +153,7 @@ def find_ahead(dict data not None, list texts not None):
     cdef PyObject* keys[WARM_MAX]
     cdef PyObject* found[WARM_MAX]
     cdef int position, count = <int> min(len(texts), WARM_MAX + 1)
+    cdef list values = [None] * count  # before: making it may run somebody's finalizer
     if count > WARM_MAX:
         raise ValueError(f"more than {WARM_MAX} keys")
     for position in range(count):
@@ -160,7 +163,10 @@ def find_ahead(dict data not None, list texts not None):
         keys[position] = PyList_GET_ITEM(texts, position)
         found[position] = NULL
     dict_ahead(<PyObject*> data, keys, found, count, False)
-    return [<object> at if at != NULL else None for at in found[:count]]
+    for position in range(count):
+        if found[position] != NULL:
+            values[position] = <object> found[position]
+    return values
 
 
 cdef bint check_layout() except -1:

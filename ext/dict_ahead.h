@@ -13,7 +13,7 @@
 #include <Python.h>
 #include <stdint.h>
 
-#if defined(__GNUC__) && !defined(PYPY_VERSION) && !defined(Py_GIL_DISABLED) \
+#if defined(__GNUC__) && !defined(Py_GIL_DISABLED) \
     && PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030E0000
 #define DICT_AHEAD 1
 #else

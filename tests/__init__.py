@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Final
 
 COMPILED: Final = "PYRAFT_FAST_TEST_COMPILED"  # set: tests in this process use compiled modules
+SHIPPED_SIZES: Final = "PYRAFT_FAST_TEST_SHIPPED_SIZES"  # set: the simulator leaves those alone
 
 
 class FromSources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import random
 import sys
@@ -99,6 +100,31 @@ def test_only_a_few_plain_texts_can_be_asked_for() -> None:
         with pytest.raises(ValueError):
             _turn.find_ahead({}, wrong)
     assert _turn.find_ahead({}, []) == []
+
+
+def test_a_finalizer_may_empty_the_dict_in_the_midst() -> None:
+    """Making the list of what was found may collect garbage, and that may run anything."""
+    data: dict[str, Any] = {}
+
+    class Rude:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            data.clear()
+
+    old = gc.get_threshold()
+    texts = [f"key {number}" for number in range(AT_ONCE)]
+    try:
+        for _ in range(200):
+            data.update({text: [text] for text in texts})
+            Rude()
+            gc.set_threshold(1)
+            values = _turn.find_ahead(data, texts)
+            gc.set_threshold(*old)
+            assert all(value in (None, [text]) for text, value in zip(texts, values, strict=True))
+    finally:
+        gc.set_threshold(*old)
 
 
 def test_hashes_small_and_large_answer_as_ever(tmp_path: Path) -> None:

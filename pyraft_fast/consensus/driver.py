@@ -464,11 +464,11 @@ class Driver:
 
     # What control waits for
 
-    async def changed(self) -> None:
-        """Return after the next turn."""
-        waiter = self._loop.create_future()
+    def changed(self) -> asyncio.Future[None]:
+        """Done after the next turn."""
+        waiter: asyncio.Future[None] = self._loop.create_future()
         self._waiters.append(waiter)
-        await waiter
+        return waiter
 
     def _release(self) -> None:
         if self._waiters:

@@ -295,9 +295,10 @@ class ReadGate:
 
     def sweep(self, now: float) -> None:
         """Answer reads that have waited too long; reads never happen later, so it is certain."""
-        begun = now + ANSWER_SECONDS - GATHER_SECONDS
+        # While there is a leader an open group is asked for at the end of the turn.
+        late = now if self.serving else now + ANSWER_SECONDS - GATHER_SECONDS
         for level in (self.linearizable, self.lease):
-            if not self.serving and level.open.origins and level.open.deadline <= begun:
+            if level.open.origins and level.open.deadline <= late:
                 self._held.append(level.take())  # who comes now waits from now on
         groups = [group for group in self._asked.values() if group.deadline <= now]
         for group in groups:

@@ -14,14 +14,14 @@ import sys
 from dataclasses import dataclass
 
 TRIP_US = 13.0  # serving, each time it reads from a client and writes to it
-SET_US = 1.9  # serving, each SET: parse, batch, apply, answer
-APPLY_US = 1.5  # a follower's serving, each SET
+SET_US = 1.6  # serving, each SET: parse, batch, apply, answer
+APPLY_US = 1.1  # a follower's serving, each SET
 APPLY_BATCH_US = 30.0  # and each batch
-LEAD_BATCH_US = 102.0  # the leader's consensus, each batch
-LEAD_PEER_US = 40.0  # and for each follower
+LEAD_BATCH_US = 87.0  # the leader's consensus, each batch
+LEAD_PEER_US = 34.0  # and for each follower
 LEAD_SET_US = 0.3  # and each SET: its bytes are copied, summed and written
 LEAD_SET_PEER_US = 0.2  # and sent
-FOLLOW_BATCH_US = 125.0  # a follower's consensus, each batch
+FOLLOW_BATCH_US = 106.0  # a follower's consensus, each batch
 FOLLOW_SET_US = 0.6
 WAKE_US = 35.0  # to wake a process or a thread that sleeps
 WAKES = 5  # serving to consensus, pen and back, acknowledgement, ring

@@ -38,6 +38,7 @@ from pyraft_fast.serving import snapshot as serving_snapshot
 from pyraft_fast.serving.snapshot import SnapshotWriter
 from pyraft_fast.storage import snapshot as storage_snapshot
 from pyraft_fast.storage.disk import OS_DISK, OsDisk, write_all
+from tests import SHIPPED_SIZES
 from tests.simulator import checks
 from tests.simulator.loop import PowerLoss, Process, World
 from tests.simulator.machine import ProcessExit, SimChild
@@ -362,13 +363,18 @@ def replacements(simulation: Simulation) -> Iterator[tuple[object, str, Any]]:
         (storage_snapshot, "SNAPSHOT_CHUNK_BYTES", shape.chunk_bytes),
         (_wire, "READ_BYTES", shape.read_bytes),
         (pipe, "READ_BYTES", shape.read_bytes),
-        (log, "LOG_CACHE_ENTRIES_MAX", shape.cache_entries),
-        (replication, "APPEND_ENTRIES_MAX", shape.append_entries),
         (propose, "PENDING_BATCHES_MAX", shape.pending_batches),
-        (driver, "TAIL_ENTRIES", shape.tail_entries),
-        (driver, "TAIL_ENTRIES_MAX", 20 * shape.tail_entries + 20),
+        *(() if os.environ.get(SHIPPED_SIZES) else compiled_sizes(shape)),
     ):
         yield module, name, value
+
+
+def compiled_sizes(shape: Shape) -> Iterator[tuple[object, str, Any]]:
+    """Sizes that only sources take from a test."""
+    yield log, "LOG_CACHE_ENTRIES_MAX", shape.cache_entries
+    yield replication, "APPEND_ENTRIES_MAX", shape.append_entries
+    yield driver, "TAIL_ENTRIES", shape.tail_entries
+    yield driver, "TAIL_ENTRIES_MAX", 20 * shape.tail_entries + 20
 
 
 @contextmanager
