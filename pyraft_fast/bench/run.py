@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import resource
 import shutil
 import signal
@@ -73,6 +74,27 @@ class Progress:
         if self._live:
             self._out.write("\r\033[K")
             self._out.flush()
+
+
+def _file(text: str) -> Path:
+    """A file that can be written, said before half an hour is spent on what it is to hold."""
+    path = Path(text)
+    if not os.access(path if path.exists() else path.parent, os.W_OK) or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} cannot be written")
+    return path
+
+
+def _folder(text: str) -> Path:
+    """A folder that is there, or is made."""
+    path = Path(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise argparse.ArgumentTypeError(f"{text} cannot be made: {reason}") from error
+    if not os.access(path, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written")
+    return path
 
 
 def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
@@ -220,8 +242,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=_above_zero(int), help="runs of one point; their median counts")
     add("--keys", type=_above_zero(int), help="keys that are drawn from")
     add("--many-keys", type=_above_zero(int), metavar="KEYS", help="of scene million")
-    add("--json", metavar="FILE", type=Path, help="write all figures")
-    add("--html", metavar="FILE", type=Path, help="write the curves and tables as one page")
-    add("--dir", metavar="FOLDER", default=".", help="where the servers' files go (default: here)")
+    add("--json", metavar="FILE", type=_file, help="write all figures")
+    add("--html", metavar="FILE", type=_file, help="write the curves and tables as one page")
+    add(
+        "--dir",
+        metavar="FOLDER",
+        type=_folder,
+        default=Path(),
+        help="where the servers' files go (default: here)",
+    )
     add("--keep", action="store_true", help="keep the servers' files")
     return parser

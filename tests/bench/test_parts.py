@@ -349,6 +349,24 @@ def test_flags_that_cannot_be_used_are_named(argv: list[str], capsys: object) ->
     assert stopped.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("flag", "place", "said"),
+    [
+        ("--json", "no/such/folder/x.json", "cannot be written"),
+        ("--html", ".", "cannot be written"),
+        ("--dir", "file/below", "cannot be made: Not a directory"),
+    ],
+)
+def test_places_that_cannot_be_written_are_named_before_anything_runs(
+    flag: str, place: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as stopped:
+        run([flag, str(tmp_path / place)], io.StringIO(), io.StringIO())
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_peer_that_is_missing_is_named_with_its_package(tmp_path: Path) -> None:
     with pytest.raises(NotHere, match="pip install --no-deps no_such_module"):
         need_module("python3", "no_such_module")
