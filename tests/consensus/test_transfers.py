@@ -119,6 +119,7 @@ class Pair:
         await until(lambda: self.answers == self.offers + len(self.received))
         window_end = self.states[-1][1] + CHUNKS_IN_FLIGHT_MAX * CHUNK
         await until(lambda: sum(self.sent[-1]) == window_end)
+        await asyncio.sleep(0)  # what is under way comes, and is lost; later it would be taken
         self.is_up = False
 
     def _to_sender(self, nid: str, parts: Sequence[bytes]) -> bool:
