@@ -35,7 +35,7 @@ LOWERED_BOUNDS: Final = (
 )
 REPEATED: Final = {  # what tests nodes as processes has them compiled anyway
     "core": ["tests/core"],
-    "storage": ["tests/storage"],
+    "storage": [f"tests/storage/test_{name}.py" for name in ("wal", "wal_crash")],
     "consensus": [f"tests/consensus/test_{name}.py" for name in ("publish", "ticking")],
 }
 
@@ -100,11 +100,11 @@ def test_it_passes_the_tests_of_its_sources(part: str) -> None:
 @pytest.mark.timeout(600)
 def test_it_does_in_the_simulator_what_its_sources_do() -> None:
     """Step for step, and every step is checked."""
-    words = ("-m", "tests.simulator", "--first", "50000", "--seeds", "80", "--jobs", "2")
+    words = ("-m", "tests.simulator", "--first", "50000", "--seeds", "40", "--jobs", "2")
     runs = [run(*words, **{tests.SHIPPED_SIZES: "1", tests.COMPILED: mode}) for mode in ("1", "")]
     for done in runs:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-5000:]
-    compiled, sources = (done.stdout[done.stdout.rindex("80 seeds") :] for done in runs)
+    compiled, sources = (done.stdout[done.stdout.rindex("40 seeds") :] for done in runs)
     assert without_seconds(compiled) == without_seconds(sources)
 
 

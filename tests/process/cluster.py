@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.02
 MOMENT_SECONDS = 0.3
 LOOPBACK = "127.0.0.1"
+GIVEN: set[int] = set()  # ports of this process' nodes, past and to come
 T = TypeVar("T")
 
 
@@ -62,9 +63,14 @@ def moment(dice: random.Random) -> None:
 
 
 def free_port() -> int:
-    """A port P with P and P + 1 free now, below the range the kernel hands out by itself."""
+    """A port P with P and P + 1 free now, below the range the kernel hands out by itself.
+
+    Never one that was given to somebody here before, who may be about to use it.
+    """
     for _ in range(1000):
         port = random.randrange(10_000, 32_000)
+        if GIVEN.intersection((port, port + 1)):
+            continue
         with contextlib.ExitStack() as held:
             try:
                 for number in (port, port + 1):
@@ -72,6 +78,7 @@ def free_port() -> int:
                     probe.bind(("127.0.0.1", number))
             except OSError:
                 continue
+            GIVEN.update((port, port + 1))
             return port
     raise AssertionError("no two neighbouring free ports found")
 
