@@ -6,6 +6,7 @@ run and what people read. No coroutines: compiled ones do not see all that async
 """
 
 import os
+import sys
 from glob import glob
 
 from mypyc.build import mypycify
@@ -50,15 +51,19 @@ def extension(name: str) -> Extension:
     return ext
 
 
+def consensus() -> list[Extension]:
+    """Not for a command that only asks about the package: translating takes some seconds."""
+    if not {"build", "build_ext", "bdist_wheel", "editable_wheel", "install"} & set(sys.argv):
+        return []
+    return mypycify(
+        # Types are checked by `make check`, where all that is imported is there.
+        ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent", *COMPILED],
+        opt_level="2",
+        group_name="pyraft_fast._consensus",
+    )
+
+
 setup(
-    ext_modules=[
-        *[extension(name) for name in NAMES],
-        *mypycify(
-            # Types are checked by `make check`, where all that is imported is there.
-            ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent", *COMPILED],
-            opt_level="2",
-            group_name="pyraft_fast._consensus",
-        ),
-    ],
+    ext_modules=[*[extension(name) for name in NAMES], *consensus()],
     options={"build_ext": {"cython_c_in_temp": True}},
 )
