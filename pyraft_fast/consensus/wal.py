@@ -309,9 +309,11 @@ class Wal:
         self._check_alive()
         count = 0
         with self._lock:
+            end = self._positions.last + 1
             for file in self._files[:-1]:
-                if self._positions.first_behind(file.head.sequence) > keep_from:
-                    break
+                behind = self._positions.first_behind(file.head.sequence)
+                if behind > keep_from or behind == end != self._files[-1].head.first_index:
+                    break  # needed, or nothing behind it tells where the log ends
                 count += 1
         if count:
             self.sync()  # what replaced entries of those segments must not be lost after them

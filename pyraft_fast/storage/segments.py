@@ -282,6 +282,7 @@ class _Replay:
         self.positions = Positions(oldest.first_index)
         self.state = HardState(0, "", 0)
         self.last_term = oldest.last_term
+        self._is_bare = True  # no record yet: where the log begins is known from heads alone
         self.reset: tuple[int, int] | None = None
         self.configs: list[Entry] = []
         self.start = 0
@@ -293,6 +294,9 @@ class _Replay:
         """Go through the groups of one segment."""
         self.end = segment.begin
         self.durable = 0
+        if self._is_bare:
+            self.positions.restart(segment.head.first_index)
+            self.last_term = segment.head.last_term
         while (group := parse_group(data, segment.head, self.end)) is not None:
             if isinstance(group, Broken):
                 self.torn = self._judge(data, segment, group, last)
@@ -327,10 +331,13 @@ class _Replay:
             else:
                 self._entry(data, segment, offset, found)
             self.last_term = found.term
+            self._is_bare = False
         self.state = group.state
         self.start = group.start
 
     def _entry(self, data: bytes, segment: Segment, offset: int, found: Header) -> None:
+        if self._is_bare and self._was_to_replace(segment.head, found.index):
+            self.positions.restart(found.index)
         last = self.positions.last
         if found.index > last + 1:
             raise damaged(segment.path, offset, f"entry {found.index} follows entry {last}")
@@ -343,3 +350,11 @@ class _Replay:
             self.configs.pop()
         if found.kind == KIND_CONFIG:
             self.configs.append(Entry.from_record(data[offset : offset + found.length]))
+
+    def _was_to_replace(self, head: Head, index: int) -> bool:
+        """Was this segment begun for entries that replace others, and got later ones instead?
+
+        When the power goes before those are on the disk, the log goes on behind what they were to
+        replace; once the older segments are deleted, only these later entries tell where it begins.
+        """
+        return head.sequence > 1 and head.last_term == 0 and head.first_index < index

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pyraft_fast.errors import StorageError
@@ -242,7 +243,55 @@ def test_power_lost_at_every_step(seed):
     assert crash_everywhere(seed) > 20
 
 
+def begun_to_replace(seed: int) -> Driver:
+    """A segment was begun for entries that were to replace 8 and 9, and the disk was full then."""
+    for calls in range(1, 20):
+        disk = FakeDisk(seed)
+        driver = opened(disk, 4096)
+        fill(driver, 9)
+        disk.fail("pwrite", calls, errno.ENOSPC)
+        with pytest.raises(StorageError):
+            driver.wal.append(HardState(2, "", 7), [record(8, 2, b"q" * 3500)])
+        if len(driver.wal._files) == 2:
+            break
+    assert driver.wal._files[-1].head.first_index == 8
+    disk.reboot()
+    found = driver.open()
+    assert (found.last, len(driver.wal._files)) == (9, 2)
+    return driver
+
+
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_older_segments_may_go_after_a_replacement_was_lost(seed: int, count: int) -> None:
+    """What came instead follows the entries that stayed, in a segment whose head knows better."""
+    driver = begun_to_replace(seed)
+    disk = driver.disk
+    state = HardState(2, "", 9)
+    for _ in range(count):
+        following = driver.log.last + 1
+        driver.append(state, [record(following, 2), record(following + 1, 2)], following)
+    driver.append(state, [], driver.log.last + 1)
+    driver.sync()
+    driver.compact(10)
+    disk.crash_at = disk.steps + disk.random.randrange(1, 6)
+    with contextlib.suppress(PowerLoss):
+        driver.wal.delete_old()
+        following = driver.log.last + 1
+        driver.append(state, [record(following, 2, b"z" * 5000)], following)
+        driver.compact(11)
+        driver.wal.delete_old()
+    disk.reboot()
+    found = driver.open()
+    assert found.last >= 9 + 2 * count
+    assert found.last_term == (2 if found.last > 9 else 1)
+    fill(driver, 3, 2)
+    driver.close()
+    driver.open()
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@example(35893, 80)
 @given(st.integers(100, 1 << 32), st.integers(1, 200))
 def test_power_lost_somewhere_in_any_life(seed, at):
     disk = FakeDisk(seed ^ at)
