@@ -10,6 +10,9 @@ What takes more than that (a new segment, calls of the caller, syncs of what was
 goes to the helper, a thread of Python's. Only one of the two works at a time; that is what lets
 both use the Wal, which is made for one writer.
 
+A job may say that it can wait for more: others' disks are enough to commit it. Such jobs gather,
+a few of them and for a moment at most, since one write costs nearly the same however much it holds.
+
 A job may say that the loop may wait for it. Then a small group is written by the loop itself, as
 long as groups are quick on average: waking the pen, and being woken by it, costs more than such a
 write. Where a disk is slow, or has been lately, and for jobs that do not say so, the loop does not
@@ -46,6 +49,8 @@ REST_SECONDS: Final = 0.3  # without jobs, then the log is sealed
 PREPARE_AGAIN_SECONDS: Final = 5.0
 QUICK_US_MAX: Final = 1000  # the loop waits for a group if the last ones took no longer
 QUICK_BYTES_MAX: Final = 1 << 16  # and if it is no larger
+GATHERED_JOBS_MAX: Final = 4  # of those that can wait for more
+GATHER_SECONDS: Final = 0.004  # and no longer than this
 SLOW_US: Final = 50_000  # what took longer counts as this, so that 40 quick ones make up for it
 
 
@@ -58,6 +63,7 @@ class Write:
     first_index: int  # of records[0]; unused when there are none
     done: Callable[[], None]
     may_wait: bool = False  # the loop may, for a moment
+    may_gather: bool = False  # it can wait for more
 
 
 class Call(NamedTuple):
@@ -132,6 +138,7 @@ class LogWriter:
         self._is_sealed = True
         self._written_at = 0.0
         self._look_timer: asyncio.TimerHandle | None = None
+        self._gather_timer: asyncio.TimerHandle | None = None
         self._upkeep: Thread | None = None
         self._upkeep_not_before = 0.0
         self._groups = self._fsyncs = self._fsync_us_sum = self._fsync_us_max = 0
@@ -141,10 +148,20 @@ class LogWriter:
         """True when every job handed over has been reported."""
         return self._waiting == 0
 
+    @property
+    def is_gathering(self) -> bool:
+        """True while jobs wait for more."""
+        return self._group is None and bool(self._jobs)
+
     def submit(self, job: Job) -> None:
         """Hand over a job; returns at once."""
         self._waiting += 1
         self._jobs.append(job)
+        if self._group is None and not self._may_gather():
+            self._advance()
+
+    def hurry(self) -> None:
+        """What waits for more waits no longer."""
         if self._group is None:
             self._advance()
 
@@ -159,6 +176,8 @@ class LogWriter:
         self._loop.remove_reader(self._bell)
         if self._look_timer is not None:
             self._look_timer.cancel()
+        if self._gather_timer is not None:
+            self._gather_timer.cancel()
         self._helper.run(partial(self._finish, seconds_max))
         is_over = self._helper.stop(seconds_max) and self._pen.stop(seconds_max)
         is_over = is_over and self._is_finished
@@ -168,6 +187,22 @@ class LogWriter:
         return is_over
 
     # The next group
+
+    def _may_gather(self) -> bool:
+        """Can all that is there wait for more? Then see to it that it does not wait for long."""
+        jobs = self._jobs
+        if not jobs or len(jobs) >= GATHERED_JOBS_MAX:
+            return False
+        for job in jobs:
+            if not (isinstance(job, Write) and job.may_gather):
+                return False
+        if self._gather_timer is None:
+            self._gather_timer = self._loop.call_later(GATHER_SECONDS, self._gathered)
+        return True
+
+    def _gathered(self) -> None:
+        self._gather_timer = None
+        self.hurry()
 
     def _advance(self) -> None:
         """Begin what comes next, unless something is under way."""
@@ -265,7 +300,8 @@ class LogWriter:
     def _go_on(self) -> None:
         """After this turn of the loop, so that what it brings is in the next group."""
         self._group = None
-        self._advance()
+        if not self._may_gather():
+            self._advance()
 
     def _take(self) -> StorageError | None:
         """What became of the piece under the pen; the error that the log is lost by."""

@@ -34,6 +34,7 @@ from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
+from pyraft_fast.core.replication import others_keep_pace
 from pyraft_fast.core.work import HardState, Role, SnapshotState, SoftState, Work
 from pyraft_fast.errors import ProtocolError, StorageError
 
@@ -261,6 +262,8 @@ class Driver:
         self._send(work.send_now)
         if work.needs_disk:
             self._write(work)
+        elif self.disk.is_gathering and not others_keep_pace(self.raft):
+            self.disk.hurry()
         if self._is_followed_late():
             self._follow()
         if work.role_change is not None or work.membership is not None:
@@ -305,7 +308,10 @@ class Driver:
         first_index = entries[0].index if entries else 0
         # Only a leader's loop has something better to do: heartbeats, and others' disks.
         may_wait = not self.raft.is_leader or len(self.raft.membership.members) == 1
-        self.disk.submit(Write(self._hard, records, first_index, done, may_wait))
+        # A lone entry is on every disk as soon as can be; under load the others' are enough.
+        is_lone = self.raft.log.commit >= first_index - 1
+        may_gather = not is_lone and others_keep_pace(self.raft)
+        self.disk.submit(Write(self._hard, records, first_index, done, may_wait, may_gather))
 
     def _reset(self, snapshot: SnapshotState, hard: HardState) -> None:
         self.disk.submit(

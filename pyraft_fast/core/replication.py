@@ -12,7 +12,7 @@ leader that no majority answers for an election timeout steps down (6.2).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyraft_fast._quorum import commit_index
 from pyraft_fast.core import removal, transfer
@@ -25,6 +25,8 @@ from pyraft_fast.limits import APPEND_ENTRIES_MAX
 
 if TYPE_CHECKING:
     from pyraft_fast.core.raft import Raft
+
+PACE_MESSAGES_MAX: Final = 4  # not answered yet: more, and a peer counts as slow
 
 # Leading: what goes out
 
@@ -262,6 +264,21 @@ def advance_commit(raft: Raft) -> None:
     index = commit_index(matches)
     if index > raft.log.commit and index >= raft.term_start:
         raft.commit_to(index)
+
+
+def others_keep_pace(raft: Raft) -> bool:
+    """Do the others' disks commit what this leader proposes, without its own?
+
+    Then its own may write less often: what is committed is on a majority's disks either way.
+    """
+    peers = raft.voting_peers
+    if not raft.is_term_durable:
+        return False
+    count = 0
+    for peer in peers:
+        if peer.state == REPLICATE and peer.inflight <= PACE_MESSAGES_MAX:
+            count += 1
+    return 2 * count > len(peers) + 1
 
 
 def on_heartbeat_reply(raft: Raft, message: Message) -> None:

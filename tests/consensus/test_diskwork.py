@@ -102,6 +102,81 @@ def test_what_waits_behind_a_sync_becomes_one_group() -> None:
     ]
 
 
+def gathering(first: int, done: Callable[[], None]) -> Write:
+    return Write(HardState(1, "n1", 0), [b"%d" % first], first, done, may_gather=True)
+
+
+def test_writes_that_can_wait_for_more_gather_up_to_a_number() -> None:
+    async def test(wal: FakeWal, disk: LogWriter, heard: list[object]) -> None:
+        for index in range(1, diskwork.GATHERED_JOBS_MAX):
+            disk.submit(gathering(index, partial(heard.append, index)))
+            assert disk.is_gathering
+            assert not disk.is_idle
+        assert wal.calls == []
+        wal.gate.clear()
+        disk.submit(gathering(4, partial(heard.append, 4)))
+        assert not disk.is_gathering
+        for index in (5, 6):  # these gather while the others are written, and then go on
+            disk.submit(gathering(index, partial(heard.append, index)))
+        wal.gate.set()
+        await until(lambda: len(heard) >= 4)
+        disk.submit(write(7, b"7", done=partial(heard.append, 7)))
+        await until(lambda: disk.is_idle)
+        assert heard == [1, 2, 3, 4, 5, 6, 7]
+
+    wal = run(test)
+    assert wal.calls[:2] == [("append", 1, b"1", b"2", b"3", b"4"), ("sync",)]
+    assert [word for call in wal.calls[2:] for word in call[2:]] == [b"5", b"6", b"7"]
+
+
+def test_what_gathers_does_not_wait_for_long() -> None:
+    async def test(wal: FakeWal, disk: LogWriter, heard: list[object]) -> None:
+        for index in (1, 2, 3):
+            disk.submit(gathering(index, partial(heard.append, index)))
+            await until(lambda: disk.is_idle)
+        assert heard == [1, 2, 3]
+
+    wal = run(test)
+    assert len(wal.calls) == 6
+
+
+@pytest.mark.parametrize("how", ["write", "call", "after", "hurry"])
+def test_what_gathers_goes_with_what_cannot_wait(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diskwork, "GATHER_SECONDS", 60)
+
+    async def test(wal: FakeWal, disk: LogWriter, heard: list[object]) -> None:
+        disk.submit(gathering(1, partial(heard.append, 1)))
+        disk.submit(gathering(2, partial(heard.append, 2)))
+        more = partial(heard.append, 3)
+        if how == "write":
+            disk.submit(write(3, b"3", done=more))
+        elif how == "call":
+            disk.submit(Call(lambda: wal.calls.append(("call",)), more))
+        elif how == "after":
+            disk.submit(After(more))
+        else:
+            disk.hurry()
+            await until(lambda: disk.is_idle)
+            disk.hurry()  # nothing waits
+            more()
+        assert not disk.is_gathering
+        await until(lambda: disk.is_idle)
+        assert heard == [1, 2, 3]
+
+    wal = run(test)
+    assert wal.calls[0][:4] == ("append", 1, b"1", b"2")
+
+
+def test_what_gathers_is_written_when_the_log_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diskwork, "GATHER_SECONDS", 60)
+
+    async def test(wal: FakeWal, disk: LogWriter, heard: list[object]) -> None:
+        disk.submit(gathering(1, partial(heard.append, 1)))
+        assert disk.stop(20)
+
+    assert run(test).calls == [("append", 1, b"1"), ("sync",)]
+
+
 def test_a_replaced_tail_is_written_apart_and_calls_stand_between() -> None:
     async def test(wal: FakeWal, disk: LogWriter, heard: list[object]) -> None:
         wal.gate.clear()

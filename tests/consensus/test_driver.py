@@ -22,7 +22,7 @@ from pyraft_fast.consensus.lease_notice import WANTED_TICKS, LeaseNotice
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import Config
-from tests.core.single import CONFIG, accept, led_alone, members, raft_of
+from tests.core.single import CONFIG, accept, lead, led_alone, members, raft_of
 
 CONFIG_SMALL = CONFIG._replace(uncommitted_bytes_max=1000)
 
@@ -41,7 +41,10 @@ class Bench:
         self.serves: list[bool] = []  # as told with every role
         self.resends = 0
         self.links = MagicMock()
-        disk = SimpleNamespace(is_idle=False, submit=self._submit)
+        self.hurries = 0
+        self.disk = SimpleNamespace(
+            is_idle=False, is_gathering=False, submit=self._submit, hurry=self._hurry
+        )
         serving = SimpleNamespace(role=self._role, resend=self._resend)
         host = MagicMock()
         host.identity = Identity(7, "1", "host1:1", 1)
@@ -52,7 +55,7 @@ class Bench:
             raft=raft,
             hard=raft.hard,
             wal=None,
-            disk=disk,
+            disk=self.disk,
             publisher=MagicMock(),
             links=self.links,
             server=server,
@@ -65,6 +68,9 @@ class Bench:
     def _submit(self, job: object) -> None:
         if isinstance(job, Write):
             self.writes.append(job)
+
+    def _hurry(self) -> None:
+        self.hurries += 1
 
     def _role(self, *told: object) -> None:
         self.serves.append(bool(told[-1]))
@@ -179,6 +185,43 @@ def test_the_founder_of_three_does_not_serve_since_a_learner_lost_its_files(tmp_
         bench.driver.wake()
         await until(lambda: bench.serves[-1])
         bench.driver.close()
+
+    asyncio.run(main())
+
+
+def test_own_writes_gather_while_the_others_keep_pace_and_none_is_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        config = CONFIG._replace(inflight_messages_max=100, election_ticks_min=1000)
+        bench = Bench(tmp_path, voters=3, config=config._replace(election_ticks_max=2000))
+        raft, driver_ = lead(bench.driver.raft), bench.driver
+
+        async def gathered() -> list[bool]:
+            await driver_.changed()
+            writes = bench.writes[:]
+            bench.disk_done()
+            await driver_.changed()
+            return [write.may_gather for write in writes]
+
+        async def proposed(number: int) -> list[bool]:
+            bench.propose(number, 1)
+            return await gathered()
+
+        driver_.wake()
+        assert await gathered() == [False], "a leader's term is on its disk before anything else"
+        for nid in ("2", "3"):
+            accept(raft, nid, raft.log.last)
+        assert await proposed(1) == [False], "alone"
+        assert await proposed(2) == [True], "behind one that is not committed"
+        bench.disk.is_gathering = True
+        driver_.wake()
+        await driver_.changed()
+        assert bench.hurries == 0
+        raft.unreachable("3")
+        driver_.wake()
+        await driver_.changed()
+        assert bench.hurries == 1, "its disk is needed now"
+        assert await proposed(3) == [False]
+        driver_.close()
 
     asyncio.run(main())
 
