@@ -72,6 +72,9 @@ cdef class Row:
     cdef public bint read
     cdef public bint connection
     cdef public bint at_once
+    cdef public object idle  # of a write: what answers where it changes nothing; see _turn_idle.pxi
+    cdef public Py_ssize_t idle_missed
+    cdef public Py_ssize_t idle_rest
 
 
 cdef class Origin:
@@ -83,9 +86,11 @@ cdef class Origin:
     cdef public object level
     cdef public bytearray out
     cdef public bint dirty
+    cdef public Py_ssize_t idle_writes  # among `reads`
 
     def __init__(self):
         self.waiting = 0
+        self.idle_writes = 0
         self.reads = deque()
         self.batch_serial = -1
         self.out = bytearray()
@@ -217,6 +222,9 @@ def run(Desk desk not None, Line line not None, list commands not None):
             line.reply(NoAuth("Authentication required."))
             continue
         if row.write:
+            if is_idle(desk, line, row, words):
+                group = join_idle(desk, line, row, words, group)
+                continue
             group = run_joined(desk, line, group)
             try:
                 intake.put(line, words, 0)
@@ -306,8 +314,12 @@ cpdef run_reads(Desk desk, Origin origin):
                 if warm == 0:
                     warm = warm_reads(host.store.data, reads)
                 warm -= 1
-                reads.popleft()
-                origin.take(perform(row, host, words) if group.error is None else group.error)
+                if row.write:
+                    if not take_idle(desk, origin, group, row, words):
+                        break
+                else:
+                    reads.popleft()
+                    origin.take(perform(row, host, words) if group.error is None else group.error)
                 if PyByteArray_GET_SIZE(origin.out) > _bounds.output_bytes_pause:
                     if origin.crowded():
                         break
@@ -326,6 +338,7 @@ def confirm(ReadGroup group not None, list dirty not None):
     group.origins.clear()
 
 
+include "_turn_idle.pxi"
 include "_turn_warm.pxi"
 include "_turn_record.pxi"
 include "_turn_line.pxi"

@@ -64,7 +64,10 @@ cdef class Intake:
         self.put(origin, words, offset)
 
     cdef int put(self, Origin origin, words, offset) except -1:
-        cdef OpenBatch batch = self.open
+        cdef OpenBatch batch
+        if origin.idle_writes:
+            self.take_waiting(origin)
+        batch = self.open
         commands = batch.commands
         commands.add(words, offset)
         if not PyList_GET_SIZE(batch.ops):

@@ -69,6 +69,15 @@ GOOD = {
         ok("append", "<b>", 2, 3, 3),
         ok("get", None, 5, 6, "<b><a>"),
     ],
+    "locks": [
+        ok("setnx", "a", 1, 5, 0),
+        ok("setnx", "b", 2, 3, 1),
+        ok("get", None, 4, 5, "b"),
+        ok("del", None, 6, 7, 1),
+        ok("del", None, 8, 9, 0),
+        unknown("setnx", "c", 10),
+        ok("setnx", "d", 11, 12, 0),
+    ],
     "a pipeline in its order": [
         ok("set", "a", 1, 2, group=1, place=0),
         ok("set", "b", 1, 3, group=1, place=1),
@@ -112,6 +121,15 @@ BAD = {
         ok("get", None, 5, 6, "<b>"),
     ],
     "a piece is there twice": [ok("append", "<a>", 1, 2, 3), ok("get", None, 3, 4, "<a><a>")],
+    "a lock given twice": [ok("setnx", "a", 1, 2, 1), ok("setnx", "b", 3, 4, 1)],
+    "a lock refused that was free": [
+        ok("setnx", "a", 1, 2, 1),
+        ok("del", None, 3, 4, 1),
+        ok("setnx", "b", 5, 6, 0),
+    ],
+    "a lock given up twice": [ok("setnx", "a", 1, 2, 1)]
+    + [ok("del", None, n, n + 1, 1) for n in (3, 5)],
+    "a lock not found to give up": [ok("setnx", "a", 1, 2, 1), ok("del", None, 3, 4, 0)],
     "pieces in the wrong order": [
         ok("append", "<a>", 1, 2, 3),
         ok("append", "<b>", 3, 4, 6),

@@ -23,9 +23,9 @@ def words_of(dice: random.Random) -> list[str]:
         return ["info", dice.choice(["slow", "done", *OUTCOMES])]
     if draw < 0.145:
         return [dice.choice(["set", "get", "info", "ping"]), dice.choice(["bye", "drop"])]
-    name = dice.choice(["set", "SET", "add", "get", "get", "Get", "sum", "ping"])
+    name = dice.choice(["set", "SET", "add", "once", "once", "get", "get", "Get", "sum", "ping"])
     what = dice.choice(OUTCOMES) if dice.random() < 0.6 else "ok"
-    if name.lower() in ("set", "add") and dice.random() < 0.1:
+    if name.lower() in ("set", "add", "once") and dice.random() < 0.1:
         return [name, what, "unfit"]
     return [name, what]
 
@@ -73,7 +73,7 @@ def script(dice: random.Random, steps: int) -> Iterator[tuple[Any, ...]]:
                 ]
             )
         elif draw < 0.95:
-            yield "calls", calls_of(dice, ["set", "add", "get", "sum"])
+            yield "calls", calls_of(dice, ["set", "add", "once", "get", "sum"])
         else:
             yield dice.choice(
                 [

@@ -38,7 +38,7 @@ ERRORS: dict[str, BaseException] = {
 OUTCOMES = [*(name for name in VALUES if name not in ("bye", "drop")), *ERRORS]
 # name: what it is, and how many words it takes
 TABLE = {
-    "set": ("write", 2, 3), "add": ("write", 2, 3), "get": ("read", 2, 2), "sum": ("read", 2, 2),
+    "set": ("write", 2, 3), "add": ("write", 2, 3), "once": ("write", 2, 3), "get": ("read", 2, 2), "sum": ("read", 2, 2),
     "ping": ("at_once", 1, 2), "info": ("alone", 2, 2), "auth": ("connection", 2, 2),
     "hello": ("connection", 2, 3), "level": ("connection", 3, 3), "mute": ("connection", 3, 3),
 }  # fmt: skip
@@ -179,6 +179,7 @@ def classes_over(turn: Any) -> SimpleNamespace:
             self.name = name
             self.function = partial(world.handle, name)
             self.write, self.read = kind == "write", kind == "read"
+            self.idle = world.idle if name == "once" else None
             self.connection, self.at_once = kind in ("connection", "at_once"), kind == "at_once"
 
         def failure(self, error: BaseException) -> HandlerError:
@@ -192,6 +193,7 @@ def classes_over(turn: Any) -> SimpleNamespace:
 
     class Intake(turn.Intake):
         ride = propose.Proposer.ride
+        take_waiting = propose.Proposer.take_waiting
         _take_reads = propose.Proposer._take_reads
         set_serving = propose.Proposer.set_serving
 
@@ -254,6 +256,7 @@ class World:
         self.due: list[Any] = []  # for the end of the turn
         self.behind = False  # what was sent lies in the pipe
         self.groups = 0
+        self.asked_idle = 0
         self.group = self.new_group()
         self.local = self.kinds.Group(-1, confirmed=True)
         self.levels = [Level(self, 0), Level(self, 1 << 30), Level(self, FRESH_JOINS)]
@@ -270,7 +273,7 @@ class World:
             data={}, begin_read=lambda clock_ms: self.log.append(("begin", clock_ms))
         )
         self.host = SimpleNamespace(data_lock=nullcontext(), store=store, name="host")
-        gate = SimpleNamespace(clock_ms=7, default=self.levels[0])
+        gate = SimpleNamespace(clock_ms=7, default=self.levels[0], linearizable=self.levels[0])
         self.proposer = self.kinds.Intake(self)
         rows = SimpleNamespace(known={}, find=self.find)
         soon = (lambda function, *args: function(*args), lambda: None)
@@ -322,6 +325,15 @@ class World:
         if what in ERRORS and name != "ping":
             raise ERRORS[what]
         return VALUES.get(what, what)
+
+    def idle(self, subject: Any, words: list[str]) -> Any:
+        """Once in a while, and by what the words say, such a write would change something."""
+        self.log.append(("idle?", subject.name, words, self.desk.reading))
+        self.asked_idle += 1
+        if self.asked_idle % 7 == 0:
+            raise ERRORS["raft" if self.asked_idle % 2 else "value"]
+        is_changed = self.asked_idle % 5 == 0 or words[1] == "nil"
+        return NotImplemented if is_changed else ["nothing", *words]
 
     def new_group(self) -> Any:
         self.groups += 1
@@ -387,7 +399,8 @@ class World:
         for offset, words in commands:
             row = self.rows[words[0].lower()]
             if row.write:
-                self.proposer.write(self.call, words, offset)
+                if offset or not self.turn.write_idle(self.desk, self.call, row, words):
+                    self.proposer.write(self.call, words, offset)
             else:
                 self.turn.read(self.desk, self.call, row, words)
 
@@ -446,6 +459,7 @@ class World:
             "waiting": origin.waiting,
             "reads": [(group.context, row.name, words) for group, row, words in origin.reads],
             "serial": origin.batch_serial,
+            "idle": origin.idle_writes,
             "out": bytes(origin.out),
             "dirty": origin.dirty,
             "ready": origin.ready_to_read,

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pyraft_fast import _turn
 from pyraft_fast._entry import Batch
 from pyraft_fast._turn import OpenBatch, Origin
 from pyraft_fast.errors import RaftException, TryAgain
 
 if TYPE_CHECKING:
-    from pyraft_fast.serving.rows import Row
+    from pyraft_fast._turn import Row
 
 
 class Ride(NamedTuple):
@@ -33,6 +34,17 @@ class Ride(NamedTuple):
 def new_batch(born: float) -> OpenBatch:
     """An empty batch; `born` is the loop time of its first command."""
     return OpenBatch(Batch(), born)
+
+
+def refusal(row: Row, error: RaftException) -> Row:
+    """A row in the place of `row` that answers with `error`."""
+
+    def function(node: object, words: list[Any]) -> None:
+        raise error
+
+    refusing = _turn.Row()
+    refusing.name, refusing.function, refusing.read = row.name, function, True
+    return refusing
 
 
 def refuse(ops: list[Origin | Ride], error: RaftException, dirty: list[Origin]) -> None:

@@ -1,7 +1,8 @@
 """The desk: every command is taken here, and the row of the handler table decides its way.
 
     connection commands   answered from the connection alone (connection_commands)
-    writes                appended to the open batch, executed when the log applies it
+    writes                appended to the open batch, executed when the log applies it; those that
+                          would change nothing wait with the reads
     reads                 executed at their place between the writes of their connection
     anything else         executed at once, when everything before it is answered
 
@@ -301,7 +302,8 @@ class Desk(_turn.Desk):
             call.finish(self.closed)
         elif row.write:
             try:
-                self.proposer.write(call, words, call.offset)
+                if call.offset or not _turn.write_idle(self, call, row, words):
+                    self.proposer.write(call, words, call.offset)
             except CommandError as error:
                 call.finish(error)
         elif row.read:

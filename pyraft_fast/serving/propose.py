@@ -19,13 +19,13 @@ from typing import Any, Final, Protocol
 
 from pyraft_fast._entry import Batch
 from pyraft_fast._turn import Intake, OpenBatch, Origin
-from pyraft_fast.errors import ClusterDown, RaftException, Uncertain, check
+from pyraft_fast.errors import ClusterDown, CommandError, RaftException, Uncertain, check
 from pyraft_fast.limits import (
     ANSWER_SECONDS_MAX,
     PENDING_BATCHES_MAX,
     PENDING_BYTES_MAX,
 )
-from pyraft_fast.serving.batches import Ride, new_batch, refuse
+from pyraft_fast.serving.batches import Ride, new_batch, refusal, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +96,27 @@ class Proposer(Intake):
         self._unsent.append(new_batch(self._loop.time()))
         self._arm()
         self._schedule()
+
+    def take_waiting(self, origin: Origin) -> None:
+        """Put the writes among the reads of `origin` into batches, and the reads around them.
+
+        They were waiting to be answered without the log, and now that may not be.
+        """
+        reads, origin.reads = origin.reads, deque()
+        origin.waiting -= len(reads)
+        origin.idle_writes = 0
+        for group, row, words in reads:
+            if row.write:
+                try:
+                    self.write(origin, words, 0)
+                    continue
+                except CommandError as error:
+                    row = refusal(row, error)
+            if origin.batch_serial == self.serial:
+                self.ride(origin, row, words)
+            else:
+                origin.reads.append((group, row, words))
+                origin.waiting += 1
 
     def _take_reads(self, origin: Origin, batch: OpenBatch) -> None:
         """Move unexecuted reads in front of the write that arrived behind them."""

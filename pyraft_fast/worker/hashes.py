@@ -12,6 +12,7 @@ from typing import Any, Final
 from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.limits import ARGC_MAX
 from pyraft_fast.worker import longdouble
+from pyraft_fast.worker.idle import idle
 from pyraft_fast.worker.keys import read_cursor, read_scan
 from pyraft_fast.worker.strings import is_string, shown
 from pyraft_fast.worker.types import FlatMap, Pairs, TreeNode
@@ -77,6 +78,12 @@ def do_hmset(node: Any, words: Words) -> bool:
     return True
 
 
+def _has_field(node: Any, words: Words) -> Any:
+    value = node.store.find(words[1])
+    return NotImplemented if value is None or words[2] not in _hash(value) else 0
+
+
+@idle(_has_field)
 def do_hsetnx(node: Any, words: Words) -> int:
     """`HSETNX key field value`: sets a field that is not there."""
     value = _made(node.store, words[1])
@@ -128,6 +135,17 @@ def do_hstrlen(node: Any, words: Words) -> int:
     return 0 if value is None else len(raw(shown(value)))
 
 
+def _has_none(node: Any, words: Words) -> Any:
+    value = node.store.find(words[1])
+    if value is not None:
+        fields = _hash(value)
+        for field in words[2:]:
+            if field in fields:
+                return NotImplemented
+    return 0
+
+
+@idle(_has_none)
 def do_hdel(node: Any, words: Words) -> int:
     """`HDEL key field ...`: removes fields of a hash."""
     store = node.store

@@ -8,6 +8,7 @@ from typing import Any, Final
 from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.protocol.replies import Status
 from pyraft_fast.worker.codes import clone
+from pyraft_fast.worker.idle import idle, no_keys
 from pyraft_fast.worker.strings import is_string
 from pyraft_fast.worker.types import RedisList, RedisSet, SortedSet, TreeNode
 from pyraft_fast.worker.words import Words, glob, integer, option, syntax_error
@@ -34,6 +35,7 @@ def type_name(value: Any) -> str:
     return type(value).__name__
 
 
+@idle(no_keys)
 def do_del(node: Any, words: Words) -> int:
     """`DEL key ...`: removes keys."""
     delete = node.store.delete

@@ -10,6 +10,7 @@ from collections import deque
 from typing import Any, Final
 
 from pyraft_fast.errors import CommandError, WrongType
+from pyraft_fast.worker.idle import idle, missing, nothing
 from pyraft_fast.worker.types import RedisList
 from pyraft_fast.worker.words import (
     INT64_MIN,
@@ -84,6 +85,7 @@ def do_rpushx(node: Any, words: Words) -> int:
     return 0 if _quick(node.store, words[1]) is None else do_rpush(node, words)
 
 
+@idle(missing(nothing))
 def do_lpop(node: Any, words: Words) -> Any:
     """`LPOP key [count]`: removes elements from the front."""
     store, key = node.store, words[1]
@@ -98,6 +100,7 @@ def do_lpop(node: Any, words: Words) -> Any:
     return element
 
 
+@idle(missing(nothing))
 def do_rpop(node: Any, words: Words) -> Any:
     """`RPOP key [count]`: removes elements from the end."""
     store, key = node.store, words[1]

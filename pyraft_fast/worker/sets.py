@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.worker.hashes import pick_places
+from pyraft_fast.worker.idle import idle, missing, nothing
 from pyraft_fast.worker.keys import read_cursor, read_scan
 from pyraft_fast.worker.types import Members, RedisSet
 from pyraft_fast.worker.words import (
@@ -31,6 +32,26 @@ def _set(value: Any) -> RedisSet | None:
     raise WrongType
 
 
+def _has_all(node: Any, words: Words) -> Any:
+    value = node.store.find(words[1])
+    if type(value) is not RedisSet:
+        return NotImplemented
+    for member in words[2:]:
+        if member not in value:
+            return NotImplemented
+    return 0
+
+
+def _has_none(node: Any, words: Words) -> Any:
+    value = _set(node.store.find(words[1]))
+    if value is not None:
+        for member in words[2:]:
+            if member in value:
+                return NotImplemented
+    return 0
+
+
+@idle(_has_all)
 def do_sadd(node: Any, words: Words) -> int:
     """`SADD key member ...`: adds members to a set."""
     store, key = node.store, words[1]
@@ -50,6 +71,7 @@ def do_sadd(node: Any, words: Words) -> int:
     return len(value.items) - before
 
 
+@idle(_has_none)
 def do_srem(node: Any, words: Words) -> int:
     """`SREM key member ...`: removes members from a set."""
     store = node.store
@@ -62,6 +84,7 @@ def do_srem(node: Any, words: Words) -> int:
     return removed
 
 
+@idle(missing(nothing))
 def do_spop(node: Any, words: Words) -> Any:
     """`SPOP key [count]`: removes random members."""
     store, key = node.store, words[1]

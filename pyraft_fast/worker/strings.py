@@ -12,6 +12,7 @@ from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.limits import BULK_BYTES_MAX
 from pyraft_fast.worker import longdouble
 from pyraft_fast.worker.expiry import deadline_of
+from pyraft_fast.worker.idle import idle, missing, nothing, present
 from pyraft_fast.worker.words import (
     INT64_MAX,
     INT64_MIN,
@@ -148,6 +149,7 @@ def _set_until(store: Any, words: Words, unit: str, name: str) -> bool:
     return True
 
 
+@idle(present)
 def do_setnx(node: Any, words: Words) -> int:
     """`SETNX key value`: sets a string whose key is free."""
     store = node.store
@@ -165,6 +167,7 @@ def do_getset(node: Any, words: Words) -> Any:
     return old
 
 
+@idle(missing(nothing))
 def do_getdel(node: Any, words: Words) -> Any:
     """`GETDEL key`: returns a string and removes its key."""
     store = node.store

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.worker.hashes import pick_places
+from pyraft_fast.worker.idle import idle, missing
 from pyraft_fast.worker.keys import read_cursor, read_scan
 from pyraft_fast.worker.types import Pairs, SortedSet
 from pyraft_fast.worker.words import (
@@ -115,6 +116,16 @@ def do_zincrby(node: Any, words: Words) -> float:
     return score
 
 
+def _has_none(node: Any, words: Words) -> Any:
+    value = zset(node.store.find(words[1]))
+    if value is not None:
+        for member in words[2:]:
+            if member in value.scores:
+                return NotImplemented
+    return 0
+
+
+@idle(_has_none)
 def do_zrem(node: Any, words: Words) -> int:
     """`ZREM key member ...`: removes members."""
     store = node.store
@@ -158,11 +169,13 @@ def do_zrevrank(node: Any, words: Words) -> int | None:
     return None if value is None or rank is None else len(value) - 1 - rank
 
 
+@idle(missing(list))
 def do_zpopmin(node: Any, words: Words) -> Any:
     """`ZPOPMIN key [count]`: removes the members with the lowest scores."""
     return _pop(node.store, words, 0)
 
 
+@idle(missing(list))
 def do_zpopmax(node: Any, words: Words) -> Any:
     """`ZPOPMAX key [count]`: removes the members with the highest scores."""
     return _pop(node.store, words, -1)

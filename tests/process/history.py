@@ -6,7 +6,8 @@ each, so that every node has one; the others wander. What may be concluded from 
 `told`; the judge is in `linearizability`.
 
 Keys: `r...` registers (set, get; every value is written once), `c...` counters (incr, get),
-`t...` texts (append, get; every piece is written once).
+`t...` texts (append, get; every piece is written once), `l...` locks (setnx, del, get), most of
+whose writes change nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def told(error: Exception) -> Outcome:
 
 def keys_of(name: str, count: int) -> list[str]:
     """`count` keys of each sort for one round of that name."""
-    return [f"{sort}{number}:{name}" for sort in "rct" for number in range(count)]
+    return [f"{sort}{number}:{name}" for sort in "rctl" for number in range(count)]
 
 
 class Client(threading.Thread):
@@ -145,6 +146,8 @@ class Client(threading.Thread):
         value = f"<{self.name}.{self._number}>"
         if self.dice.random() < 0.4:
             return "get", key, None
+        if key[0] == "l":
+            return self.dice.choice([("setnx", key, value), ("setnx", key, value), ("del", key, None)])
         return {"r": ("set", key, value), "c": ("incr", key, None), "t": ("append", key, value)}[
             key[0]
         ]

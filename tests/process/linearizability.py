@@ -40,7 +40,7 @@ class Operation:
     """
 
     key: str
-    kind: str  # set get append incr
+    kind: str  # set get append incr setnx del
     argument: str | None
     invoked: float
     returned: float
@@ -72,6 +72,10 @@ def step(state: str | None, operation: Operation) -> tuple[bool, str | None]:
     if kind == "incr":
         number = int(state or "0") + 1
         return not known or operation.result == number, str(number)
+    if kind == "setnx":
+        return not known or operation.result == (state is None), argument if state is None else state
+    if kind == "del":
+        return not known or operation.result == (state is not None), None
     raise ValueError(f"no model for {kind}")
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from tests.simulator.machine import Machine
     from tests.simulator.run import Simulation
 
-KINDS = ("set", "append", "incr")
+KINDS = ("set", "append", "incr", "lock")
+LOCKING = ("setnx", "setnx", "del")  # most of these change nothing
 BURSTS = (1, 1, 1, 4, 16)  # nobody waits for them, so a leader cut off gathers a long log
 LINEARIZABLE = "linearizable"
 JUDGED = (LINEARIZABLE, "lease")  # levels whose reads must fit into one order with all writes
@@ -76,7 +77,7 @@ class Clients:
 
     def begin(self, count: int, keys: int, think: float) -> None:
         rng = self.random
-        self.keys = [(f"{KINDS[n % 3]}{n}", KINDS[n % 3]) for n in range(keys)]
+        self.keys = [(f"{KINDS[n % 4]}{n}", KINDS[n % 4]) for n in range(keys)]
         for number in range(count):
             client = Client(number + 1, think * rng.uniform(0.5, 2.0), rng.choice([0.0, 0.5, 0.95]))
             self.clients.append(client)
@@ -108,7 +109,10 @@ class Clients:
             return
         client.written += 1
         value = f"{client.name}.{client.written}"
-        argument = {"set": value, "append": f"<{value}>", "incr": None}[kind]
+        if kind == "lock":
+            kind = rng.choice(LOCKING)
+        arguments = {"set": value, "setnx": value, "append": f"<{value}>"}
+        argument = arguments.get(kind)
         self.call(machine, client, kind, key, argument)
 
     def call(

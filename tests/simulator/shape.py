@@ -81,7 +81,7 @@ def draw(rng: Random, options: Options, faults: dict[str, int]) -> Shape:
     shape.answer_seconds = rng.choice([0.5, 1.0, 2.0])
     shape.disk_delay = rng.choice([(0.0001, 0.0005), (0.0005, 0.003), (0.001, 0.02), (0.0, 0.1)])
     shape.clients = rng.choice([1, 2, 4, 6])
-    shape.keys = rng.choice([1, 2, 3, 5])
+    shape.keys = rng.choice([1, 2, 4, 5])
     shape.think = rng.choice([0.01, 0.03, 0.06])
     shape.drift = rng.choice([0.0, 0.05, DRIFT_MAX])
     shape.skew_ms = rng.choice([0, 100, 3_600_000])

@@ -35,6 +35,8 @@ class Intake:
     serial = start = 0
 
     def write(self: Any, origin: Any, words: Any, offset: int) -> None:
+        if origin.idle_writes:
+            self.take_waiting(origin)
         batch = self.open
         batch.commands.add(words, offset)
         if not batch.ops:

@@ -28,6 +28,8 @@ class Row:
     function: Any = None
     least = most = 0
     write = read = connection = at_once = False
+    idle: Any = None
+    idle_missed = idle_rest = 0
 
 
 class Origin:
@@ -37,6 +39,7 @@ class Origin:
         self.waiting = 0
         self.reads: deque[Any] = deque()
         self.batch_serial = -1
+        self.idle_writes = 0
         self.out = bytearray()
         self.dirty = False
 
@@ -166,6 +169,9 @@ def run(desk: Any, line: Any, commands: list[Any]) -> int:
         if not line.authenticated and row.name not in desk.before_auth:
             line.reply(NoAuth("Authentication required."))
             continue
+        if row.write and is_idle(desk, line, row, words):
+            group = join_idle(desk, line, row, words, group)
+            continue
         if row.write:
             group = run_joined(desk, line, group)
             try:
@@ -236,12 +242,64 @@ def run_reads(desk: Any, origin: Any) -> None:
                 if desk.loading and group.error is None:
                     desk.postponed.append(origin)
                     break
+                value = group.error
+                if value is None and row.write:
+                    value = idle_answer(row, desk.host, words)
+                    if value is NotImplemented and desk.closed is None:
+                        desk.proposer.take_waiting(origin)
+                        break
+                    if value is NotImplemented:
+                        value = desk.closed
+                elif value is None:
+                    value = value_of(row, desk.host, words)
                 reads.popleft()
-                origin.answer(group.error or value_of(row, desk.host, words))
+                origin.idle_writes -= row.write
+                origin.answer(value)
                 if len(origin.out) > bounds.output_bytes_pause and origin.crowded():
                     break
     finally:
         desk.reading = False
+
+
+def idle_answer(row: Any, host: Any, words: Any) -> Any:
+    try:
+        return row.idle(host, words)
+    except RaftException:
+        return NotImplemented
+    except BaseException as error:
+        row.failure(error)
+        return NotImplemented
+
+
+def is_idle(desk: Any, origin: Any, row: Any, words: Any) -> bool:
+    """After 1, 3, 7 and then always 15 writes that are not asked for, the next one is."""
+    if row.idle is None or origin.batch_serial == desk.proposer.serial:
+        return False
+    if row.idle_rest:
+        row.idle_rest -= 1
+        return False
+    if idle_answer(row, desk.host, words) is not NotImplemented:
+        row.idle_missed = 0
+        return True
+    row.idle_missed = row.idle_rest = min(2 * row.idle_missed + 1, 15)
+    return False
+
+
+def join_idle(desk: Any, origin: Any, row: Any, words: Any, group: Any) -> Any:
+    origin.idle_writes += 1
+    level = desk.gate.linearizable
+    if origin.level is level:
+        return join(origin, row, words, group)
+    origin.reads.append((level.join(origin), row, words))
+    origin.waiting += 1
+    return group
+
+
+def write_idle(desk: Any, origin: Any, row: Any, words: Any) -> bool:
+    if is_idle(desk, origin, row, words):
+        join_idle(desk, origin, row, words, None)
+        return True
+    return False
 
 
 def confirm(group: Any, dirty: list[Any]) -> None:

@@ -1,0 +1,247 @@
+"""Writes that change nothing: answered without the log, and as the log would have answered."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyraft_fast import _turn
+from pyraft_fast.serving import propose, reads
+from pyraft_fast.serving.service import Service
+from pyraft_fast.serving.treaty import RoleFact
+from pyraft_fast.worker.idle import idle
+from tests.serving.fake import FakeLog, FakeNode, running
+
+NO_LEADER = RoleFact("follower", 2, "", "", False)
+# Commands that change nothing once the ones before them have run, and their answers.
+IDLE = {
+    "SADD s a b": 0, "SREM s z y": 0, "SREM none a": 0, "SPOP none": None, "LPOP none": None,
+    "RPOP none": None, "ZREM z nobody": 0, "ZREM none a": 0, "ZPOPMIN none": [],
+    "ZPOPMAX none": [], "HSETNX h f 2": 0, "HDEL h none": 0, "HDEL none f": 0, "SETNX k 2": 0,
+    "GETDEL none": None, "DEL none nor this": 0, "UNLINK none": 0,
+}  # fmt: skip
+MADE = ("SADD s a b c", "RPUSH l 1", "ZADD z 1 m", "HSET h f 1", "SET k 1", "SET due 1 PX 5")
+BUSY = {
+    "SADD s a z": 1, "SREM s a": 1, "SPOP one": "m", "LPOP l": "1", "ZREM z m": 1,
+    "HSETNX h g 1": 1, "HDEL h f": 1, "SETNX none 1": 1, "GETDEL k": "1", "DEL none s": 1,
+}  # fmt: skip
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.005)
+
+
+def service(node: FakeNode) -> Service:
+    found = node.engine._service
+    assert found is not None
+    return found
+
+
+def rows(node: FakeNode) -> dict[str, Any]:
+    return service(node).desk.rows.known
+
+
+def look_again(node: FakeNode) -> None:
+    """However often that was in vain."""
+    for row in rows(node).values():
+        row.idle_rest = 0
+
+
+@pytest.mark.parametrize("level", ["linearizable", "lease", "local"])
+def test_what_changes_nothing_is_answered_by_a_round(tmp_path: Path, level: str) -> None:
+    log = FakeLog()
+    with running(tmp_path, log, reads=level) as node, node.client() as client:
+        client.ask(*MADE)
+        eventually(lambda: client.ask("SREM s c") == 0)  # whatever else the log is for is over
+        for command, answer in IDLE.items():
+            entries, rounds = len(log.records), len(log.reads)
+            look_again(node)
+            assert client.ask(command) == answer, command
+            assert len(log.records) == entries, command
+            assert len(log.reads) == rounds + 1, command
+            assert not log.by_lease[-1]
+        look_again(node)
+        found = node.engine.submit(["SADD", "s", "a"]).get(10)
+        assert (found, len(log.records)) == (0, entries)
+
+
+@pytest.mark.parametrize("command", BUSY)
+def test_what_changes_something_goes_through_the_log(tmp_path: Path, command: str) -> None:
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        client.ask(*MADE, "SADD one m")
+        entries = len(log.records)
+        assert client.ask(command) == BUSY[command]
+        assert len(log.records) == entries + 1
+
+
+@pytest.mark.parametrize(
+    "command", ["SADD k a", "SREM k a", "HSETNX k f 1", "ZREM k m", "HDEL k f"]
+)
+def test_a_wrong_type_is_told_as_by_the_log(tmp_path: Path, command: str) -> None:
+    with running(tmp_path) as node, node.client() as client:
+        client.ask("SET k 1")
+        assert client.ask(command).startswith("-WRONGTYPE")
+
+
+def test_what_is_due_is_not_there_any_more(tmp_path: Path) -> None:
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        client.ask("SET k 1 PX 500")
+        assert client.ask("SETNX k 2") == 0
+        log.time_ms += 1000
+        look_again(node)
+        assert client.ask("GETDEL k") is None
+        assert client.ask("SETNX k 3") == 1
+        assert client.ask("GET k") == "3"
+
+
+def test_a_round_that_finds_other_data_makes_it_a_write(tmp_path: Path) -> None:
+    """Another node's write is committed between the look and the end of the round."""
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        client.ask("SET k 1")
+        log.answer_reads = False
+        client.send("GET k", "SETNX k 2", "GET k", "SETNX k 3", "LPOP l", "GET k")
+        eventually(lambda: log.reads)
+        log.append_commands(["DEL", "k"])
+        entries = len(log.records)
+        log.answer_reads = True
+        node.in_loop(service(node).gate.ask_again)
+        assert [client.reply() for _ in range(6)] == [None, 1, "2", 0, None, "2"]
+        assert len(log.records) == entries + 1
+        assert log.records[-1].count(b"SETNX") == 2, "what was behind it went along"
+        assert log.records[-1].count(b"LPOP") == 1
+
+
+def test_behind_own_writes_that_are_under_way(tmp_path: Path) -> None:
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        client.ask("SADD s a b", "SET k 1")
+        look_again(node)
+        log.commit = False
+        client.send("SREM s a", "DEL k")
+        eventually(lambda: log.kept)
+        client.send("SADD s a", "SADD s a", "SETNX k 2", "SADD s b", "GET k")
+        eventually(lambda: log.reads)
+        node.in_loop(lambda: (log.commit_kept(), node.consensus().pump()))
+        assert [client.reply() for _ in range(7)] == [1, 1, 1, 0, 1, 0, "2"]
+
+
+def test_without_a_leader_it_is_refused_for_certain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (propose, reads):
+        monkeypatch.setattr(module, "ANSWER_SECONDS", 0.2)
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        client.ask("SET k 1")
+        node.in_loop(lambda: node.consensus().events.role(NO_LEADER))
+        assert client.ask("SETNX k 2").startswith("-CLUSTERDOWN no majority")
+        assert node.data == {"k": "1"}
+
+
+def test_looking_is_rare_where_it_is_in_vain(tmp_path: Path) -> None:
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        assert [client.ask(f"SADD s {n}") for n in range(100)] == [1] * 100
+        assert rows(node)["SADD"].idle_missed == 15
+        before = len(log.records)
+        answers = [client.ask("SADD s 1") for _ in range(40)]
+        assert answers == [0] * 40
+        assert len(log.records) - before <= 16, "the first look that is not in vain ends that"
+        assert rows(node)["SADD"].idle_missed == 0
+
+
+def test_a_look_that_fails_is_reported_and_the_log_decides(tmp_path: Path) -> None:
+    def look(node: Any, words: Sequence[Any]) -> Any:
+        raise KeyError("no such thing")
+
+    @idle(look)
+    def do_take(node: Any, words: Sequence[Any]) -> int:
+        return 7
+
+    with running(tmp_path) as node, node.client() as client:
+        node.worker.handler["take"] = [do_take, "we", 1, 1]
+        assert client.ask("TAKE it") == 7
+        info = node.in_loop(lambda: rows(node)["TAKE"].failures)
+        assert info == {"take": 1}
+
+
+def expected(data: dict[str, Any], words: list[str]) -> Any:
+    """What Redis answers, with these few commands."""
+    name, key = words[0], words[1]
+    if name == "SETNX":
+        return 0 if key in data else data.update({key: words[2]}) or 1
+    if name == "DEL":
+        return 0 if data.pop(key, None) is None else 1
+    if name == "GET":
+        return data.get(key)
+    if name == "SADD":
+        members = data.setdefault(key, set())
+        return 0 if words[2] in members else members.add(words[2]) or 1
+    if name == "SREM":
+        if words[2] not in data.get(key, ()):
+            return 0
+        data[key].discard(words[2])
+        if not data[key]:
+            del data[key]
+        return 1
+    if name == "SCARD":
+        return len(data.get(key, ()))
+    if name == "RPUSH":
+        data.setdefault(key, []).append(words[2])
+        return len(data[key])
+    assert name == "LPOP"
+    if key not in data:
+        return None
+    value = data[key].pop(0)
+    if not data[key]:
+        del data[key]
+    return value
+
+
+def drawn(dice: random.Random) -> list[str]:
+    n = str(dice.randrange(3))
+    return dice.choice(
+        [
+            ["SETNX", "k" + n, n], ["SETNX", "k" + n, n], ["DEL", "k" + n], ["GET", "k" + n],
+            ["SADD", "s", n], ["SADD", "s", n], ["SREM", "s", n], ["SCARD", "s"],
+            ["RPUSH", "l" + n, n], ["LPOP", "l" + n], ["LPOP", "l" + n],
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("level", ["linearizable", "local"])
+@pytest.mark.parametrize("batch_max", [1, 3, 1000])
+@pytest.mark.parametrize("seed", range(4))
+def test_pipelines_are_answered_as_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, batch_max: int, level: str
+) -> None:
+    monkeypatch.setattr(_turn.bounds, "batch_commands_max", batch_max)
+    dice = random.Random(f"idle {seed} {batch_max} {level}")
+    log = FakeLog()
+    log.fault = lambda start, batch: dice.choice(["", "", "late", "twice", "late"])
+    data: dict[str, Any] = {}
+    with running(tmp_path, log, reads=level) as node, node.client() as client:
+        for _ in range(120):
+            commands = [drawn(dice) for _ in range(dice.choice([1, 2, 5, 12]))]
+            for row in rows(node).values():
+                row.idle_rest = min(row.idle_rest, dice.randrange(2))
+            lines = [" ".join(words) for words in commands]
+            cut = dice.randrange(len(lines) + 1)
+            client.send(*lines[:cut])
+            client.send(*lines[cut:])
+            answers = [client.reply() for _ in commands]
+            assert answers == [expected(data, words) for words in commands], lines
+        kept = {key: set(value) if key == "s" else value for key, value in node.data.items()}
+        assert {key: list(v) if key[0] == "l" else v for key, v in kept.items()} == data
+        assert len(log.reads) > 20
