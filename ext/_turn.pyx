@@ -73,7 +73,7 @@ cdef class Row:
     cdef public bint connection
     cdef public bint at_once
     cdef public object idle  # of a write: what answers where it changes nothing; see _turn_idle.pxi
-    cdef public Py_ssize_t idle_missed
+    cdef public Py_ssize_t idle_score
     cdef public Py_ssize_t idle_rest
 
 

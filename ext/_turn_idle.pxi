@@ -1,41 +1,55 @@
 # Writes that change nothing where they come, and so need not go through the log.
 #
 # A row's `idle` is a read that gives the answer of a write which would change nothing, and
-# NotImplemented where it would change something. A write that seems idle waits for a linearizable
-# round as a read does, whatever the level of its origin, and is asked again then: the log would
-# have given it the same answer at that place. If it would change something by then it becomes a
+# NotImplemented where it would change something. A write that is taken for idle waits for a
+# linearizable round as a read does, whatever the level of its origin; then it is looked at, and the
+# log would have given it the same answer at that place. If it would change something it becomes a
 # write, with what its origin sent behind it.
 #
-# Asking is for nothing where writes change things, so a row whose writes do is asked seldom.
+# That pays where nearly all writes of a row are idle, for one that is not costs a round and a place
+# in the log. So a row has a score: writes are looked at now and then until many in a row were idle,
+# then all are taken for idle, and each one that was not takes away what several had earned.
 # Included by _turn.pyx.
 
 cdef enum:
-    IDLE_REST_MAX = 15  # writes of a row that are not asked for after one that was in vain
+    IDLE_SCORE_MAX = 48
+    IDLE_SCORE_MIN = 16  # to be taken for idle
+    IDLE_FINE = 16  # for a write that would change something
+    IDLE_REST = 3  # writes of a row that are not looked at after one that was, below that score
+    IDLE_REST_VAIN = 15  # and after one in vain
 
 
-cdef object idle_answer(Row row, host, words):
-    """What a write answers if it changes nothing; NotImplemented if it may."""
+cdef object look(Row row, host, words):
+    """What a write answers if it changes nothing; NotImplemented if it may. Keeps the score."""
+    value = NotImplemented
     try:
-        return row.idle(host, words)
+        value = row.idle(host, words)
     except RaftException:
-        return NotImplemented
+        pass
     except BaseException as error:
         row.failure(error)
-        return NotImplemented
+    if value is NotImplemented:
+        row.idle_score = max(row.idle_score - IDLE_FINE, 0)
+        row.idle_rest = IDLE_REST_VAIN
+    else:
+        row.idle_score = min(row.idle_score + 1, IDLE_SCORE_MAX)
+        row.idle_rest = IDLE_REST
+    return value
 
 
 cdef bint is_idle(Desk desk, Origin origin, Row row, words) except -1:
-    """Whether a write seems to change nothing, and its origin has no write in the open batch."""
+    """Whether to take a write for idle, as others of its row were.
+
+    One behind a write that its origin has in the open batch goes with that.
+    """
     if row.idle is None or origin.batch_serial == (<Intake?> desk.proposer).serial:
         return False
+    if row.idle_score >= IDLE_SCORE_MIN:
+        return True
     if row.idle_rest > 0:
         row.idle_rest -= 1
-        return False
-    if idle_answer(row, desk.host, words) is not NotImplemented:
-        row.idle_missed = 0
-        return True
-    row.idle_missed = min(2 * row.idle_missed + 1, IDLE_REST_MAX)
-    row.idle_rest = row.idle_missed
+    else:
+        look(row, desk.host, words)
     return False
 
 
@@ -55,7 +69,7 @@ cdef bint take_idle(Desk desk, Origin origin, ReadGroup group, Row row, words) e
     """
     value = group.error
     if value is None:
-        value = idle_answer(row, desk.host, words)
+        value = look(row, desk.host, words)
         if value is NotImplemented:
             if desk.closed is None:
                 desk.proposer.take_waiting(origin)

@@ -31,7 +31,7 @@ class Row:
     connection: bool
     at_once: bool
     idle: Callable[[Any, list[Any]], Any] | None
-    idle_missed: int
+    idle_score: int
     idle_rest: int
 
 @disjoint_base

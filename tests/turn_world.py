@@ -38,7 +38,8 @@ ERRORS: dict[str, BaseException] = {
 OUTCOMES = [*(name for name in VALUES if name not in ("bye", "drop")), *ERRORS]
 # name: what it is, and how many words it takes
 TABLE = {
-    "set": ("write", 2, 3), "add": ("write", 2, 3), "once": ("write", 2, 3), "get": ("read", 2, 2), "sum": ("read", 2, 2),
+    "set": ("write", 2, 3), "add": ("write", 2, 3), "once": ("write", 2, 3),
+    "get": ("read", 2, 2), "sum": ("read", 2, 2),
     "ping": ("at_once", 1, 2), "info": ("alone", 2, 2), "auth": ("connection", 2, 2),
     "hello": ("connection", 2, 3), "level": ("connection", 3, 3), "mute": ("connection", 3, 3),
 }  # fmt: skip
@@ -180,6 +181,7 @@ def classes_over(turn: Any) -> SimpleNamespace:
             self.function = partial(world.handle, name)
             self.write, self.read = kind == "write", kind == "read"
             self.idle = world.idle if name == "once" else None
+            self.idle_score = 40  # its writes are taken for idle at first
             self.connection, self.at_once = kind in ("connection", "at_once"), kind == "at_once"
 
         def failure(self, error: BaseException) -> HandlerError:
@@ -255,8 +257,7 @@ class World:
         self.time = 0.0
         self.due: list[Any] = []  # for the end of the turn
         self.behind = False  # what was sent lies in the pipe
-        self.groups = 0
-        self.asked_idle = 0
+        self.groups = self.asked_idle = 0
         self.group = self.new_group()
         self.local = self.kinds.Group(-1, confirmed=True)
         self.levels = [Level(self, 0), Level(self, 1 << 30), Level(self, FRESH_JOINS)]
@@ -327,13 +328,12 @@ class World:
         return VALUES.get(what, what)
 
     def idle(self, subject: Any, words: list[str]) -> Any:
-        """Once in a while, and by what the words say, such a write would change something."""
         self.log.append(("idle?", subject.name, words, self.desk.reading))
         self.asked_idle += 1
         if self.asked_idle % 7 == 0:
             raise ERRORS["raft" if self.asked_idle % 2 else "value"]
-        is_changed = self.asked_idle % 5 == 0 or words[1] == "nil"
-        return NotImplemented if is_changed else ["nothing", *words]
+        would = self.asked_idle % 5 == 0 or words[1] == "nil"
+        return NotImplemented if would else ["nothing", *words]
 
     def new_group(self) -> Any:
         self.groups += 1

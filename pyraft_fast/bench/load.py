@@ -55,16 +55,17 @@ def generator_for(point: Point, protocol: str, plain_redis: bool = True) -> str:
 
 def command_of(generator: str, point: Point, port: int, protocol: str) -> list[str]:
     """The command line of one run, which repeats it against a server on that port."""
+    keys = WORKS[point.work].numbers or point.keys
     if generator == OWN:
         line = [sys.executable, "-m", "pyraft_fast.bench.generator", "--port", str(port)]
         line += [] if protocol == "resp" else ["--protocol", protocol]
         line += ["--work", point.work, "--clients", str(point.clients)]
         line += ["--pipeline", str(point.pipeline), "--size", str(point.size)]
-        line += ["--keys", str(point.keys), "--requests", str(point.requests)]
+        line += ["--keys", str(keys), "--requests", str(point.requests)]
         return line + (["--rate", str(point.rate)] if point.rate else [])
     work = WORKS[point.work]
     line = [REDIS_BENCHMARK, "-h", "127.0.0.1", "-p", str(port), "-c", str(point.clients)]
-    line += ["-P", str(point.pipeline), "-n", str(point.requests), "-r", str(point.keys)]
+    line += ["-P", str(point.pipeline), "-n", str(point.requests), "-r", str(keys)]
     line += ["--precision", "3"]
     if work.test:
         return [*line, "-d", str(point.size), "-t", work.test]

@@ -24,6 +24,7 @@ class Work:
     fresh: str = ""  # the key that each run begins without
     after: str = ""  # the work that must have run before it, so that it finds something
     filled: bool = False  # whether every key has to exist
+    numbers: int = 0  # to draw from in the place of the point's keys
 
 
 _ALL = (
@@ -34,7 +35,9 @@ _ALL = (
     Work("RPUSH", ("RPUSH", "mylist", DATA), "rpush", fresh="mylist"),
     Work("LRANGE_100", ("LRANGE", "mylist", "0", "99"), writes=False, after="RPUSH"),
     Work("LPOP", ("LPOP", "mylist"), "lpop", after="RPUSH"),
-    Work("SADD", ("SADD", "myset", f"element:{RANDOM}"), "sadd"),
+    # Of members that may be there or not, a faster server would meet more that are.
+    Work("SADD", ("SADD", "myset", f"element:{RANDOM}"), "sadd", fresh="myset", numbers=10**9),
+    Work("SADD_AGAIN", ("SADD", "myset", f"element:{RANDOM}"), "sadd", numbers=1),
     Work("SPOP", ("SPOP", "myset"), "spop", after="SADD"),
     Work("HSET", ("HSET", "myhash", f"element:{RANDOM}", DATA), "hset"),
     Work("ZADD", ("ZADD", "myzset", RANDOM, f"element:{RANDOM}"), "zadd"),

@@ -34,12 +34,9 @@ def _set(value: Any) -> RedisSet | None:
 
 def _has_all(node: Any, words: Words) -> Any:
     value = node.store.find(words[1])
-    if type(value) is not RedisSet:
-        return NotImplemented
-    for member in words[2:]:
-        if member not in value:
-            return NotImplemented
-    return 0
+    if type(value) is RedisSet and value.has_all(words[2:]):
+        return 0
+    return NotImplemented
 
 
 def _has_none(node: Any, words: Words) -> Any:

@@ -25,7 +25,7 @@ from redis.connection import Connection
 from redis.retry import Retry
 
 from tests.process.cluster import Node
-from tests.process.linearizability import FOREVER, Operation, Outcome
+from tests.process.linearizability import FOREVER, HELD, Operation, Outcome
 
 CERTAINLY_NOT: Final = (  # CLUSTERDOWN, TRYAGAIN, LOADING
     redis.exceptions.ClusterDownError,
@@ -147,7 +147,8 @@ class Client(threading.Thread):
         if self.dice.random() < 0.4:
             return "get", key, None
         if key[0] == "l":
-            return self.dice.choice([("setnx", key, value), ("setnx", key, value), ("del", key, None)])
+            kind = self.dice.choice(("setnx", "setnx", "del"))
+            return kind, key, HELD if kind == "setnx" else None
         return {"r": ("set", key, value), "c": ("incr", key, None), "t": ("append", key, value)}[
             key[0]
         ]

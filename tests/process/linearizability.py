@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 FOREVER: Final = float("inf")
+HELD: Final = "held"  # the value of a lock; with one for all, unknown tries are alike
 
 
 class Outcome(enum.Enum):
@@ -73,7 +74,9 @@ def step(state: str | None, operation: Operation) -> tuple[bool, str | None]:
         number = int(state or "0") + 1
         return not known or operation.result == number, str(number)
     if kind == "setnx":
-        return not known or operation.result == (state is None), argument if state is None else state
+        return not known or operation.result == (
+            state is None
+        ), argument if state is None else state
     if kind == "del":
         return not known or operation.result == (state is not None), None
     raise ValueError(f"no model for {kind}")

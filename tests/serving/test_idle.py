@@ -50,17 +50,16 @@ def rows(node: FakeNode) -> dict[str, Any]:
 
 
 def look_again(node: FakeNode) -> None:
-    """However often that was in vain."""
+    """However seldom that was worth it."""
     for row in rows(node).values():
-        row.idle_rest = 0
+        row.idle_rest, row.idle_score = 0, 48
 
 
 @pytest.mark.parametrize("level", ["linearizable", "lease", "local"])
 def test_what_changes_nothing_is_answered_by_a_round(tmp_path: Path, level: str) -> None:
     log = FakeLog()
     with running(tmp_path, log, reads=level) as node, node.client() as client:
-        client.ask(*MADE)
-        eventually(lambda: client.ask("SREM s c") == 0)  # whatever else the log is for is over
+        client.ask(*MADE, *IDLE)  # so that their rows are known
         for command, answer in IDLE.items():
             entries, rounds = len(log.records), len(log.reads)
             look_again(node)
@@ -73,11 +72,17 @@ def test_what_changes_nothing_is_answered_by_a_round(tmp_path: Path, level: str)
         assert (found, len(log.records)) == (0, entries)
 
 
+@pytest.mark.parametrize("is_taken_for_idle", [False, True])
 @pytest.mark.parametrize("command", BUSY)
-def test_what_changes_something_goes_through_the_log(tmp_path: Path, command: str) -> None:
+def test_what_changes_something_goes_through_the_log(
+    tmp_path: Path, command: str, is_taken_for_idle: bool
+) -> None:
     log = FakeLog()
     with running(tmp_path, log) as node, node.client() as client:
+        client.ask(*IDLE)
         client.ask(*MADE, "SADD one m")
+        if is_taken_for_idle:
+            look_again(node)
         entries = len(log.records)
         assert client.ask(command) == BUSY[command]
         assert len(log.records) == entries + 1
@@ -96,7 +101,7 @@ def test_what_is_due_is_not_there_any_more(tmp_path: Path) -> None:
     log = FakeLog()
     with running(tmp_path, log) as node, node.client() as client:
         client.ask("SET k 1 PX 500")
-        assert client.ask("SETNX k 2") == 0
+        assert client.ask("SETNX k 2", "GETDEL none") == [0, None]
         log.time_ms += 1000
         look_again(node)
         assert client.ask("GETDEL k") is None
@@ -108,7 +113,8 @@ def test_a_round_that_finds_other_data_makes_it_a_write(tmp_path: Path) -> None:
     """Another node's write is committed between the look and the end of the round."""
     log = FakeLog()
     with running(tmp_path, log) as node, node.client() as client:
-        client.ask("SET k 1")
+        client.ask("SET k 1", "SETNX k 0", "LPOP l")
+        look_again(node)
         log.answer_reads = False
         client.send("GET k", "SETNX k 2", "GET k", "SETNX k 3", "LPOP l", "GET k")
         eventually(lambda: log.reads)
@@ -125,7 +131,7 @@ def test_a_round_that_finds_other_data_makes_it_a_write(tmp_path: Path) -> None:
 def test_behind_own_writes_that_are_under_way(tmp_path: Path) -> None:
     log = FakeLog()
     with running(tmp_path, log) as node, node.client() as client:
-        client.ask("SADD s a b", "SET k 1")
+        client.ask("SADD s a b", "SETNX k 1")
         look_again(node)
         log.commit = False
         client.send("SREM s a", "DEL k")
@@ -143,22 +149,34 @@ def test_without_a_leader_it_is_refused_for_certain(
         monkeypatch.setattr(module, "ANSWER_SECONDS", 0.2)
     log = FakeLog()
     with running(tmp_path, log) as node, node.client() as client:
-        client.ask("SET k 1")
+        client.ask("SETNX k 1")
+        look_again(node)
         node.in_loop(lambda: node.consensus().events.role(NO_LEADER))
         assert client.ask("SETNX k 2").startswith("-CLUSTERDOWN no majority")
         assert node.data == {"k": "1"}
 
 
-def test_looking_is_rare_where_it_is_in_vain(tmp_path: Path) -> None:
+def test_a_row_earns_it_by_changing_nothing_for_a_while(tmp_path: Path) -> None:
     log = FakeLog()
     with running(tmp_path, log) as node, node.client() as client:
+
+        def entries(command: str, count: int) -> int:
+            before = len(log.records)
+            for _ in range(count):
+                client.ask(command)
+            return len(log.records) - before
+
         assert [client.ask(f"SADD s {n}") for n in range(100)] == [1] * 100
-        assert rows(node)["SADD"].idle_missed == 15
-        before = len(log.records)
-        answers = [client.ask("SADD s 1") for _ in range(40)]
-        assert answers == [0] * 40
-        assert len(log.records) - before <= 16, "the first look that is not in vain ends that"
-        assert rows(node)["SADD"].idle_missed == 0
+        assert not log.reads
+        assert 30 < entries("SADD s 1", 100) <= 16 + 4 * 16
+        assert entries("SADD s 1", 100) == 0, "earned"
+        for _ in range(2):
+            assert entries("SADD s new", 1) == 1
+            client.ask("SREM s new")
+            assert entries("SADD s 1", 30) == 0, "one now and then costs little"
+        for number in range(3):
+            client.ask(f"SADD s again{number}")
+        assert entries("SADD s 1", 30) == 30, "several in a row cost it"
 
 
 def test_a_look_that_fails_is_reported_and_the_log_decides(tmp_path: Path) -> None:
@@ -236,6 +254,7 @@ def test_pipelines_are_answered_as_one_by_one(
             commands = [drawn(dice) for _ in range(dice.choice([1, 2, 5, 12]))]
             for row in rows(node).values():
                 row.idle_rest = min(row.idle_rest, dice.randrange(2))
+                row.idle_score = max(row.idle_score, dice.choice([0, 40]))
             lines = [" ".join(words) for words in commands]
             cut = dice.randrange(len(lines) + 1)
             client.send(*lines[:cut])

@@ -29,7 +29,7 @@ class Row:
     least = most = 0
     write = read = connection = at_once = False
     idle: Any = None
-    idle_missed = idle_rest = 0
+    idle_score = idle_rest = 0
 
 
 class Origin:
@@ -244,7 +244,7 @@ def run_reads(desk: Any, origin: Any) -> None:
                     break
                 value = group.error
                 if value is None and row.write:
-                    value = idle_answer(row, desk.host, words)
+                    value = look(row, desk.host, words)
                     if value is NotImplemented and desk.closed is None:
                         desk.proposer.take_waiting(origin)
                         break
@@ -261,27 +261,30 @@ def run_reads(desk: Any, origin: Any) -> None:
         desk.reading = False
 
 
-def idle_answer(row: Any, host: Any, words: Any) -> Any:
+def look(row: Any, host: Any, words: Any) -> Any:
+    value = NotImplemented
     try:
-        return row.idle(host, words)
+        value = row.idle(host, words)
     except RaftException:
-        return NotImplemented
+        pass
     except BaseException as error:
         row.failure(error)
-        return NotImplemented
+    is_miss = value is NotImplemented
+    row.idle_score = max(row.idle_score - 16, 0) if is_miss else min(row.idle_score + 1, 48)
+    row.idle_rest = 15 if is_miss else 3
+    return value
 
 
 def is_idle(desk: Any, origin: Any, row: Any, words: Any) -> bool:
-    """After 1, 3, 7 and then always 15 writes that are not asked for, the next one is."""
+    """A score of 16 is wanted; below it one of 4 writes is looked at, one of 16 after a miss."""
     if row.idle is None or origin.batch_serial == desk.proposer.serial:
         return False
+    if row.idle_score >= 16:
+        return True
     if row.idle_rest:
         row.idle_rest -= 1
-        return False
-    if idle_answer(row, desk.host, words) is not NotImplemented:
-        row.idle_missed = 0
-        return True
-    row.idle_missed = row.idle_rest = min(2 * row.idle_missed + 1, 15)
+    else:
+        look(row, desk.host, words)
     return False
 
 
