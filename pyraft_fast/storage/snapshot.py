@@ -41,7 +41,14 @@ from pyraft_fast.errors import (
 )
 from pyraft_fast.limits import RECORD_BYTES_MAX, SNAPSHOT_CHUNK_BYTES, SNAPSHOTS_KEPT
 from pyraft_fast.storage import names
-from pyraft_fast.storage.disk import OS_DISK, Disk, failed, read_exactly, write_all
+from pyraft_fast.storage.disk import (
+    OS_DISK,
+    SYNC_STEP_BYTES,
+    Disk,
+    failed,
+    read_exactly,
+    write_all,
+)
 
 MAGIC = "pyraft-fast snapshot"
 VERSION = 1
@@ -152,7 +159,7 @@ def write_snapshot(
 def _write_records(
     disk: Disk, fd: int, meta: Meta, items: _Items, look: Callable[[], None] | None
 ) -> int:
-    offset = 0
+    offset = synced = 0
     checksum = 0
     count = 0
     for kind, number, payload in _payloads(meta, items):
@@ -161,6 +168,9 @@ def _write_records(
         record = seal(kind, meta.index, meta.term, meta.time_ms, 0, 0, 0, number, payload)
         write_all(disk, fd, record, offset)
         offset += len(record)
+        if offset - synced >= SYNC_STEP_BYTES:
+            disk.fdatasync(fd)
+            synced = offset
         checksum = crc32c(record, checksum)
         count += number
     end = packb([count, checksum])

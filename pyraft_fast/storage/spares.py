@@ -11,7 +11,7 @@ import threading
 from typing import NamedTuple
 
 from pyraft_fast.storage import names
-from pyraft_fast.storage.disk import Disk, failed, write_zeros
+from pyraft_fast.storage.disk import SYNC_STEP_BYTES, Disk, failed, write_zeros
 
 BLOCK_BYTES = 4096
 
@@ -111,8 +111,9 @@ class Spares:
             raise failed("make", path, error) from error
         spare = Spare(fd, path, size_bytes)
         try:
-            write_zeros(self._disk, fd, 0, size_bytes)
-            self._disk.fdatasync(fd)
+            for begin in range(0, size_bytes, SYNC_STEP_BYTES):
+                write_zeros(self._disk, fd, begin, min(begin + SYNC_STEP_BYTES, size_bytes))
+                self._disk.fdatasync(fd)
         except OSError as error:
             self.discard(spare)
             raise failed("fill", path, error) from error
