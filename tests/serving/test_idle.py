@@ -264,3 +264,25 @@ def test_pipelines_are_answered_as_one_by_one(
         kept = {key: set(value) if key == "s" else value for key, value in node.data.items()}
         assert {key: list(v) if key[0] == "l" else v for key, v in kept.items()} == data
         assert len(log.reads) > 20
+
+
+def test_a_users_handler_may_say_when_it_has_nothing_to_do(tmp_path: Path) -> None:
+    """The README's example."""
+
+    def nothing_to_take(node: Any, words: Sequence[Any]) -> Any:
+        return NotImplemented if node.data.get(words[1]) else None
+
+    @idle(nothing_to_take)
+    def do_take(node: Any, words: Sequence[Any]) -> Any:
+        queue = node.data.get(words[1])
+        return queue.pop(0) if queue else None
+
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        node.worker.handler["take"] = [do_take, "we", 1, 1]
+        assert client.ask("RPUSH q a b", "TAKE q", "TAKE q", "TAKE q") == [2, "a", "b", None]
+        look_again(node)
+        entries = len(log.records)
+        assert client.ask("TAKE q") is None
+        assert len(log.records) == entries
+        assert client.ask("RPUSH q c", "TAKE q") == [1, "c"]
