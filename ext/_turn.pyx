@@ -316,7 +316,9 @@ cpdef run_reads(Desk desk, Origin origin):
                 warm -= 1
                 if row.write:
                     if not take_idle(desk, origin, group, row, words):
-                        break
+                        reads, warm = origin.reads, 0
+                        if not origin.may_read():
+                            break
                 else:
                     reads.popleft()
                     origin.take(perform(row, host, words) if group.error is None else group.error)

@@ -49,8 +49,21 @@ cdef bint is_idle(Desk desk, Origin origin, Row row, words) except -1:
     if row.idle_rest > 0:
         row.idle_rest -= 1
     else:
-        look(row, desk.host, words)
+        look_once(desk, row, words)
     return False
+
+
+cdef int look_once(Desk desk, Row row, words) except -1:
+    """For the score alone, as a read that runs now."""
+    host = desk.host
+    desk.reading = True
+    try:
+        with host.data_lock:
+            host.store.begin_read(desk.gate.clock_ms)
+            look(row, host, words)
+    finally:
+        desk.reading = False
+    return 0
 
 
 cdef ReadGroup join_idle(Desk desk, Origin origin, Row row, words, ReadGroup group):
@@ -82,8 +95,17 @@ cdef bint take_idle(Desk desk, Origin origin, ReadGroup group, Row row, words) e
 
 
 def write_idle(Desk desk not None, Origin origin not None, Row row not None, words):
-    """Take a write that seems to change nothing; False where it is to be put into a batch."""
-    if not is_idle(desk, origin, row, words):
+    """Take an in-process write for idle; False where it is to be put into a batch.
+
+    Only of ASCII words, as the log may refuse others. It is not looked at: that could
+    be in the middle of a handler.
+    """
+    if row.idle is None or row.idle_score < IDLE_SCORE_MIN:
         return False
+    if origin.batch_serial == (<Intake?> desk.proposer).serial:
+        return False
+    for word in words:
+        if type(word) is not str or not (<str> word).isascii():
+            return False
     join_idle(desk, origin, row, words, None)
     return True

@@ -55,6 +55,8 @@ class Connection(Line, asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self.closing = True
+        if self.idle_writes:  # who wrote and left meant it, whatever was guessed here
+            self.desk.proposer.take_waiting(self)
         self.waiting -= len(self.reads)
         self.reads.clear()
         self.late.clear()

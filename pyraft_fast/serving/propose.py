@@ -107,8 +107,11 @@ class Proposer(Intake):
         origin.idle_writes = 0
         for group, row, words in reads:
             if row.write:
+                batch = self.open
                 try:
                     self.write(origin, words, 0)
+                    if group.deadline:  # it has waited since then
+                        batch.born = min(batch.born, group.deadline - ANSWER_SECONDS)
                     continue
                 except CommandError as error:
                     row = refusal(row, error)

@@ -310,7 +310,7 @@ class ReadGate:
             self._behind = [item for item in self._behind if item[2].deadline > now]
             heapq.heapify(self._behind)
             groups += [item[2] for item in overdue]
-        error = ClusterDown("no majority confirmed a read index in time; the read did not run")
+        error = ClusterDown("no majority confirmed a read index in time; it was not executed")
         for group in groups:
             self._refuse(group, error)
 

@@ -18,7 +18,7 @@ from pyraft_fast.errors import HandlerError
 from pyraft_fast.serving.connection_commands import AT_ONCE, CONNECTION_COMMANDS
 from pyraft_fast.serving.host import Host
 from pyraft_fast.worker import table
-from pyraft_fast.worker.idle import IDLE_ANSWER
+from pyraft_fast.worker.idle import idle_answer_of
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class Rows:
         )
         row.write = entry.logged
         if row.write:
-            row.idle = getattr(entry.function, IDLE_ANSWER, None)
+            row.idle = idle_answer_of(entry.function)
         row.read = not entry.logged and not entry.local
         remember(self._known.setdefault(offset, {}), name, row)
         if version != self._version:  # a table changed in another thread meanwhile

@@ -1,9 +1,8 @@
 """The serving loop: brings clients, consensus, the log and the data of one node together.
 
-Everything here runs in one thread and nothing here waits. It decides what a turn does: take
-records from the ring for a bounded time, apply them, write out the answers; and what happens
-when consensus says something or is gone. A consensus process that dies is started again at once;
-the data stays, since it came from committed entries only.
+Everything here runs in one thread and nothing waits. It decides what a turn does: take records
+from the ring for a bounded time, apply them, write out the answers; and what happens when consensus
+says something or is gone. A consensus process that dies is started again at once; the data stays.
 """
 
 from __future__ import annotations
@@ -465,11 +464,12 @@ class Service:
 
     def _refuse_rest(self) -> None:
         """Answer what was never sent; nothing that was sent may lie before it."""
-        self.proposer.refuse_unsent(TryAgain("the node stops; the command was not executed"))
-        unread = TryAgain("the node stops; the read did not run")
-        self.gate.refuse_all(unread)
-        self.desk.go_on(unread)
-        self.settle()
+        for _ in range(2):  # what was taken for idle may become a write when it is settled
+            refused = TryAgain("the node stops; the command was not executed")
+            self.proposer.refuse_unsent(refused)
+            self.gate.refuse_all(refused)
+            self.desk.go_on(refused)
+            self.settle()
 
     def _stop_end(self) -> None:
         if self.stopped.done():

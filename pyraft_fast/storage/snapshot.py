@@ -41,19 +41,12 @@ from pyraft_fast.errors import (
 )
 from pyraft_fast.limits import RECORD_BYTES_MAX, SNAPSHOT_CHUNK_BYTES, SNAPSHOTS_KEPT
 from pyraft_fast.storage import names
-from pyraft_fast.storage.disk import (
-    OS_DISK,
-    SYNC_STEP_BYTES,
-    Disk,
-    failed,
-    read_exactly,
-    write_all,
-)
+from pyraft_fast.storage.disk import OS_DISK, Disk, failed, read_exactly, write_all
 
 MAGIC = "pyraft-fast snapshot"
 VERSION = 1
 
-_WRITE_BYTES = 1 << 20
+_SYNC_BYTES = 1 << 20
 
 
 class Meta(NamedTuple):
@@ -168,7 +161,7 @@ def _write_records(
         record = seal(kind, meta.index, meta.term, meta.time_ms, 0, 0, 0, number, payload)
         write_all(disk, fd, record, offset)
         offset += len(record)
-        if offset - synced >= SYNC_STEP_BYTES:
+        if offset - synced >= _SYNC_BYTES:  # a large flush holds up the log's
             disk.fdatasync(fd)
             synced = offset
         checksum = crc32c(record, checksum)

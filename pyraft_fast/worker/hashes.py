@@ -139,6 +139,8 @@ def _has_none(node: Any, words: Words) -> Any:
     value = node.store.find(words[1])
     if value is not None:
         fields = _hash(value)
+        if not fields:  # a handler took the last one itself: the key goes
+            return NotImplemented
         for field in words[2:]:
             if field in fields:
                 return NotImplemented

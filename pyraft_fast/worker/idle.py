@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from pyraft_fast.worker.words import Handler, Words
 
-IDLE_ANSWER: Final = "idle_answer"  # the attribute of a handler
+_MARK: Final = "_idle_answer"  # attribute of a handler: itself, and what answers for it
 HandlerT = TypeVar("HandlerT", bound=Handler)
 
 
@@ -25,10 +25,17 @@ def idle(answer: Handler) -> Callable[[HandlerT], HandlerT]:
     """
 
     def mark(handler: HandlerT) -> HandlerT:
-        setattr(handler, IDLE_ANSWER, answer)
+        setattr(handler, _MARK, (handler, answer))
         return handler
 
     return mark
+
+
+def idle_answer_of(function: Callable[..., Any]) -> Handler | None:
+    """What was said by `idle` of this very function: a wrapper that copies attributes has none."""
+    handler, answer = getattr(function, _MARK, (None, None))
+    is_it = handler is getattr(function, "__func__", function)
+    return answer if is_it else None
 
 
 def missing(reply: Callable[[], Any]) -> Handler:
@@ -53,8 +60,8 @@ def present(node: Any, words: Words) -> Any:
 
 def no_keys(node: Any, words: Words) -> Any:
     """0 where none of the keys is there."""
-    find = node.store.find
+    store = node.store
     for key in words[1:]:
-        if find(key) is not None:
+        if key in store.data and store.check_ttl(key):
             return NotImplemented
     return 0

@@ -42,6 +42,8 @@ def _has_all(node: Any, words: Words) -> Any:
 def _has_none(node: Any, words: Words) -> Any:
     value = _set(node.store.find(words[1]))
     if value is not None:
+        if not value:  # a handler took the last one itself: the key goes
+            return NotImplemented
         for member in words[2:]:
             if member in value:
                 return NotImplemented

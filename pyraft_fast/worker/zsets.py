@@ -119,6 +119,8 @@ def do_zincrby(node: Any, words: Words) -> float:
 def _has_none(node: Any, words: Words) -> Any:
     value = zset(node.store.find(words[1]))
     if value is not None:
+        if not value:  # a handler took the last one itself: the key goes
+            return NotImplemented
         for member in words[2:]:
             if member in value.scores:
                 return NotImplemented

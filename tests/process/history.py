@@ -147,7 +147,7 @@ class Client(threading.Thread):
         if self.dice.random() < 0.4:
             return "get", key, None
         if key[0] == "l":
-            kind = self.dice.choice(("setnx", "setnx", "del"))
+            kind = "setnx" if self.dice.random() < 0.97 else "del"
             return kind, key, HELD if kind == "setnx" else None
         return {"r": ("set", key, value), "c": ("incr", key, None), "t": ("append", key, value)}[
             key[0]

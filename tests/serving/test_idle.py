@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import random
+import socket
+import struct
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 
 from pyraft_fast import _turn
+from pyraft_fast.errors import RaftException
 from pyraft_fast.serving import propose, reads
 from pyraft_fast.serving.service import Service
 from pyraft_fast.serving.treaty import RoleFact
@@ -93,8 +97,76 @@ def test_what_changes_something_goes_through_the_log(
 )
 def test_a_wrong_type_is_told_as_by_the_log(tmp_path: Path, command: str) -> None:
     with running(tmp_path) as node, node.client() as client:
-        client.ask("SET k 1")
+        client.ask("SET k 1", *IDLE)
         assert client.ask(command).startswith("-WRONGTYPE")
+        look_again(node)
+        assert client.ask(command).startswith("-WRONGTYPE")
+
+
+@pytest.mark.parametrize("word", ["\ud800", object(), (1, 2), 1 << 80], ids=repr)
+def test_words_that_the_log_refuses_are_refused(tmp_path: Path, word: object) -> None:
+    with running(tmp_path) as node, node.client() as client:
+        client.ask("SADD s a", "SREM s z", "DEL none")
+        for words in (["SADD", "s", word], ["SREM", "s", word], ["DEL", word]):
+            look_again(node)
+            with pytest.raises(RaftException):
+                node.engine.submit(words).get(10)
+        assert list(node.data["s"]) == ["a"]
+
+
+def test_who_writes_and_leaves_meant_it(tmp_path: Path) -> None:
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client, node.client() as other:
+        client.ask("SADD s a")
+        look_again(node)
+        log.answer_reads = False
+        client.send("SADD s b")
+        eventually(lambda: log.reads)
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()  # a reset, not an orderly end
+        log.answer_reads = True
+        eventually(lambda: other.ask("SCARD s") == 2)
+
+
+def test_what_a_node_that_stops_takes_for_idle_is_answered(tmp_path: Path) -> None:
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        client.ask("SADD s a")
+        look_again(node)
+        log.answer_reads = False
+        client.send("SADD s b", "GET k", "SADD s c")
+        eventually(lambda: log.reads)
+        node.engine.stop()
+        assert [client.reply()[:9] for _ in range(3)] == ["-TRYAGAIN"] * 3
+        assert client.ended()
+
+
+def test_a_wrapper_is_not_passed_by(tmp_path: Path) -> None:
+    with running(tmp_path) as node, node.client() as client:
+        inner = node.worker.get_handler("sadd")[0]
+        seen: list[Any] = []
+
+        @functools.wraps(inner)
+        def do_sadd(node: Any, words: Sequence[Any]) -> Any:
+            seen.append(words[2])
+            return inner(node, words)
+
+        node.worker.handler["sadd"] = [do_sadd, "we", 2, 0]
+        assert client.ask("SADD s a") == 1
+        look_again(node)
+        assert client.ask("SADD s a") == 0
+        assert seen == ["a", "a"]
+
+
+def test_what_a_handler_left_behind_goes_as_by_the_log(tmp_path: Path) -> None:
+    with running(tmp_path) as node, node.client() as client:
+        client.ask("SADD s a", "HSET h f 1", "ZADD z 1 m", "SET k 1", *IDLE)
+        node.in_loop(lambda: node.data["s"].clear())
+        node.in_loop(lambda: node.data["h"].clear())
+        node.in_loop(lambda: node.data.update(k=None))
+        look_again(node)
+        assert client.ask("SREM s a", "HDEL h f", "DEL k") == [0, 0, 1]
+        assert not {"s", "h", "k"} & set(node.data)
 
 
 def test_what_is_due_is_not_there_any_more(tmp_path: Path) -> None:
@@ -152,7 +224,9 @@ def test_without_a_leader_it_is_refused_for_certain(
         client.ask("SETNX k 1")
         look_again(node)
         node.in_loop(lambda: node.consensus().events.role(NO_LEADER))
-        assert client.ask("SETNX k 2").startswith("-CLUSTERDOWN no majority")
+        refused = client.ask("SETNX k 2")
+        assert refused.startswith("-CLUSTERDOWN no majority")
+        assert refused.endswith("not executed")
         assert node.data == {"k": "1"}
 
 

@@ -247,7 +247,10 @@ def run_reads(desk: Any, origin: Any) -> None:
                     value = look(row, desk.host, words)
                     if value is NotImplemented and desk.closed is None:
                         desk.proposer.take_waiting(origin)
-                        break
+                        reads = origin.reads
+                        if not origin.ready_to_read:
+                            break
+                        continue
                     if value is NotImplemented:
                         value = desk.closed
                 elif value is None:
@@ -283,8 +286,11 @@ def is_idle(desk: Any, origin: Any, row: Any, words: Any) -> bool:
         return True
     if row.idle_rest:
         row.idle_rest -= 1
-    else:
-        look(row, desk.host, words)
+        return False
+    desk.reading = True
+    desk.host.store.begin_read(desk.gate.clock_ms)
+    look(row, desk.host, words)
+    desk.reading = False
     return False
 
 
@@ -299,10 +305,13 @@ def join_idle(desk: Any, origin: Any, row: Any, words: Any, group: Any) -> Any:
 
 
 def write_idle(desk: Any, origin: Any, row: Any, words: Any) -> bool:
-    if is_idle(desk, origin, row, words):
-        join_idle(desk, origin, row, words, None)
-        return True
-    return False
+    fits = row.idle is not None and row.idle_score >= 16
+    if not fits or origin.batch_serial == desk.proposer.serial:
+        return False
+    if not all(type(word) is str and word.isascii() for word in words):
+        return False
+    join_idle(desk, origin, row, words, None)
+    return True
 
 
 def confirm(group: Any, dirty: list[Any]) -> None:
