@@ -103,6 +103,7 @@ class RaftNode(DataView):
         self._life = threading.RLock()  # a signal may come while the thread it stops holds it
         self._stopped = threading.Event()
         self._stopped.set()
+        self._ending: threading.Thread | None = None
         self.engine = Engine(self, self.settings)
 
     # What user code reads
@@ -217,7 +218,9 @@ class RaftNode(DataView):
             if self.shutdown_flag:
                 return
             self.shutdown_event.set()
-        threading.Thread(target=self._shut_down, name=f"pyraft-shutdown-{self.nid}").start()
+        ending = threading.Thread(target=self._shut_down, name=f"pyraft-shutdown-{self.nid}")
+        ending.start()
+        self._ending = ending
 
     def _shut_down(self) -> None:
         self.log_info("stopping")
@@ -238,7 +241,12 @@ class RaftNode(DataView):
         In the main thread, Ctrl-C and SIGTERM stop the node meanwhile, unless the program
         handles them itself.
         """
-        return wait_for_end(self._stopped, self.shutdown, timeout)
+        if not wait_for_end(self._stopped, self.shutdown, timeout):
+            return False
+        ending = self._ending
+        if ending is not None and ending is not threading.current_thread():
+            ending.join()  # it has nothing more to do, and none of our threads is left then
+        return True
 
     def run(self) -> int:
         """Start, wait until the node has stopped, and return its `exit_status`: a whole program.
