@@ -12,7 +12,7 @@ from typing import Any, Final
 from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.limits import ARGC_MAX
 from pyraft_fast.worker import longdouble
-from pyraft_fast.worker.idle import idle
+from pyraft_fast.worker.idle import has_none, idle
 from pyraft_fast.worker.keys import read_cursor, read_scan
 from pyraft_fast.worker.strings import is_string, shown
 from pyraft_fast.worker.types import FlatMap, Pairs, TreeNode
@@ -135,19 +135,7 @@ def do_hstrlen(node: Any, words: Words) -> int:
     return 0 if value is None else len(raw(shown(value)))
 
 
-def _has_none(node: Any, words: Words) -> Any:
-    value = node.store.find(words[1])
-    if value is not None:
-        fields = _hash(value)
-        if not fields:  # a handler took the last one itself: the key goes
-            return NotImplemented
-        for field in words[2:]:
-            if field in fields:
-                return NotImplemented
-    return 0
-
-
-@idle(_has_none)
+@idle(has_none(_hash))
 def do_hdel(node: Any, words: Words) -> int:
     """`HDEL key field ...`: removes fields of a hash."""
     store = node.store

@@ -53,6 +53,26 @@ def nothing() -> None:
     """Redis' nil."""
 
 
+def has_none(members: Callable[[Any], Any]) -> Handler:
+    """For commands that remove members: 0 where none of them is there. `members` of a value is
+    whatever knows them by `in`.
+    """
+
+    def answer(node: Any, words: Words) -> Any:
+        value = node.store.find(words[1])
+        if value is None:
+            return 0
+        known = members(value)
+        if not known:  # a handler took the last one itself: the key goes
+            return NotImplemented
+        for member in words[2:]:
+            if member in known:
+                return NotImplemented
+        return 0
+
+    return answer
+
+
 def present(node: Any, words: Words) -> Any:
     """0 where the key is there."""
     return NotImplemented if node.store.find(words[1]) is None else 0

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.worker.hashes import pick_places
-from pyraft_fast.worker.idle import idle, missing, nothing
+from pyraft_fast.worker.idle import has_none, idle, missing, nothing
 from pyraft_fast.worker.keys import read_cursor, read_scan
 from pyraft_fast.worker.types import Members, RedisSet
 from pyraft_fast.worker.words import (
@@ -39,17 +39,6 @@ def _has_all(node: Any, words: Words) -> Any:
     return NotImplemented
 
 
-def _has_none(node: Any, words: Words) -> Any:
-    value = _set(node.store.find(words[1]))
-    if value is not None:
-        if not value:  # a handler took the last one itself: the key goes
-            return NotImplemented
-        for member in words[2:]:
-            if member in value:
-                return NotImplemented
-    return 0
-
-
 @idle(_has_all)
 def do_sadd(node: Any, words: Words) -> int:
     """`SADD key member ...`: adds members to a set."""
@@ -70,7 +59,7 @@ def do_sadd(node: Any, words: Words) -> int:
     return len(value.items) - before
 
 
-@idle(_has_none)
+@idle(has_none(_set))
 def do_srem(node: Any, words: Words) -> int:
     """`SREM key member ...`: removes members from a set."""
     store = node.store

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.worker.hashes import pick_places
-from pyraft_fast.worker.idle import idle, missing
+from pyraft_fast.worker.idle import has_none, idle, missing
 from pyraft_fast.worker.keys import read_cursor, read_scan
 from pyraft_fast.worker.types import Pairs, SortedSet
 from pyraft_fast.worker.words import (
@@ -116,18 +116,12 @@ def do_zincrby(node: Any, words: Words) -> float:
     return score
 
 
-def _has_none(node: Any, words: Words) -> Any:
-    value = zset(node.store.find(words[1]))
-    if value is not None:
-        if not value:  # a handler took the last one itself: the key goes
-            return NotImplemented
-        for member in words[2:]:
-            if member in value.scores:
-                return NotImplemented
-    return 0
+def _scores(value: Any) -> dict[Any, float]:
+    found = zset(value)
+    return {} if found is None else found.scores
 
 
-@idle(_has_none)
+@idle(has_none(_scores))
 def do_zrem(node: Any, words: Words) -> int:
     """`ZREM key member ...`: removes members."""
     store = node.store
