@@ -42,8 +42,14 @@ def on_signals(stop: Callable[[], None]) -> Iterator[None]:
         yield
         return
 
+    is_told = False
+
     def handle(_number: int, _frame: FrameType | None) -> None:
-        stop()
+        # The next signal may come within `stop`, which holds locks that it would wait for.
+        nonlocal is_told
+        if not is_told:
+            is_told = True
+            stop()
 
     defaults: dict[signal.Signals, Any] = {
         signal.SIGINT: signal.default_int_handler,

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from pyraft_fast.serving.signals import on_signals
 from tests.process.cluster import ROOT, free_port
 
 CTRL_C = """
@@ -63,3 +65,22 @@ def test_ctrl_c_in_join(tmp_path: Path, how: str, said: str) -> None:
     assert out == said + "\n", err
     assert process.returncode == 0, err
     assert err == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_within_the_work_of_another_changes_nothing(number: signal.Signals) -> None:
+    """A supervisor may tell a whole group, and a shell in it tells its child once more."""
+    lock = threading.Lock()
+    calls: list[bool] = []
+
+    def stop() -> None:
+        is_free = lock.acquire(timeout=1)
+        calls.append(is_free)
+        signal.raise_signal(number)
+        if is_free:
+            lock.release()
+
+    with on_signals(stop):
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+    assert calls == [True]
