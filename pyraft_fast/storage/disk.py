@@ -25,7 +25,6 @@ from pyraft_fast.errors import StorageError
 
 SECTOR_BYTES = 512
 ZERO_BYTES = bytes(1 << 20)
-SYNC_STEP_BYTES = 1 << 17  # of a large file; more at once holds up the log's syncs behind it
 
 
 class Disk(Protocol):

@@ -11,9 +11,10 @@ import threading
 from typing import NamedTuple
 
 from pyraft_fast.storage import names
-from pyraft_fast.storage.disk import SYNC_STEP_BYTES, Disk, failed, write_zeros
+from pyraft_fast.storage.disk import Disk, failed, write_zeros
 
 BLOCK_BYTES = 4096
+SYNC_STEP_BYTES = 1 << 17  # more at once holds up the log's syncs behind it
 
 
 class Spare(NamedTuple):

@@ -74,9 +74,8 @@ def step(state: str | None, operation: Operation) -> tuple[bool, str | None]:
         number = int(state or "0") + 1
         return not known or operation.result == number, str(number)
     if kind == "setnx":
-        return not known or operation.result == (
-            state is None
-        ), argument if state is None else state
+        is_free = state is None
+        return not known or operation.result == is_free, argument if is_free else state
     if kind == "del":
         return not known or operation.result == (state is not None), None
     raise ValueError(f"no model for {kind}")

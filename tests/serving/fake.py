@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 from pyraft_fast import _entry
 from pyraft_fast.serving.engine import Engine
+from pyraft_fast.serving.service import Service
 from pyraft_fast.serving.settings import Settings
 from pyraft_fast.serving.treaty import Events, Ready, Request, RoleFact
 from pyraft_fast.worker.base_worker import BaseWorker
@@ -340,3 +342,18 @@ def running(folder: Path, log: FakeLog | None = None, **settings: Any) -> Iterat
         yield node
     finally:
         node.engine.stop()
+
+
+def service(node: FakeNode) -> Service:
+    """The serving loop of a node that runs."""
+    found = node.engine._service
+    assert found is not None
+    return found
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Await a condition that another thread brings about."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.005)

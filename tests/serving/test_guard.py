@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +15,7 @@ from pyraft_fast.serving.diverged import mark_diverged
 from pyraft_fast.serving.guard import EXIT_DIVERGED
 from pyraft_fast.serving.track import ALL, Sum
 from tests.process.cluster import eventually
-from tests.serving.fake import FakeLog, FakeNode, running
+from tests.serving.fake import FakeLog, FakeNode, running, service
 
 MEMBERS = Membership(
     9, tuple(Member(n, f"127.0.0.1:{n}", int(n) + 76, "voter") for n in "123")
@@ -43,11 +42,6 @@ def twin(node: FakeNode, wrong: bool = False) -> Report:
     other = Sum(every.since, every.total ^ 1)
     pairs = [(track.index, (track.digest_of(track.index) or 0) ^ 1)]
     return Report(ALL, track.index, track.sampled, other, pairs)
-
-
-def service(node: FakeNode) -> Any:
-    assert node.engine._service is not None
-    return node.engine._service
 
 
 def test_in_mode_all_an_answer_waits_for_the_majority(tmp_path: Path) -> None:

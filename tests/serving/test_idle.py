@@ -6,8 +6,7 @@ import functools
 import random
 import socket
 import struct
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ import pytest
 from pyraft_fast import _turn
 from pyraft_fast.errors import RaftException
 from pyraft_fast.serving import propose, reads
-from pyraft_fast.serving.service import Service
 from pyraft_fast.serving.treaty import RoleFact
 from pyraft_fast.worker.idle import idle
-from tests.serving.fake import FakeLog, FakeNode, running
+from tests.serving.fake import FakeLog, FakeNode, eventually, running, service
 
 NO_LEADER = RoleFact("follower", 2, "", "", False)
 # Commands that change nothing once the ones before them have run, and their answers.
@@ -34,19 +32,6 @@ BUSY = {
     "SADD s a z": 1, "SREM s a": 1, "SPOP one": "m", "LPOP l": "1", "ZREM z m": 1,
     "HSETNX h g 1": 1, "HDEL h f": 1, "SETNX none 1": 1, "GETDEL k": "1", "DEL none s": 1,
 }  # fmt: skip
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.005)
-
-
-def service(node: FakeNode) -> Service:
-    found = node.engine._service
-    assert found is not None
-    return found
 
 
 def rows(node: FakeNode) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,7 @@ from pyraft_fast.errors import StartError, StorageError
 from pyraft_fast.serving import snapshot, startup
 from pyraft_fast.serving.treaty import RoleFact
 from pyraft_fast.storage.snapshot import read_items, read_meta
-from tests.serving.fake import FakeLog, FakeNode, running
-
-
-def eventually(condition: Any) -> None:
-    deadline = threading.Event()
-    for _ in range(2000):
-        if condition():
-            return
-        deadline.wait(0.005)
-    raise AssertionError("not within 10 s")
+from tests.serving.fake import FakeLog, FakeNode, eventually, running
 
 
 def test_a_folder_is_used_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

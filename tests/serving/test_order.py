@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,11 @@ from pyraft_fast import _turn
 from pyraft_fast.common import Future
 from pyraft_fast.errors import CommandError, ConfigError, TryAgain
 from pyraft_fast.serving import propose, reads
-from pyraft_fast.serving.service import Service
 from pyraft_fast.serving.settings import Settings
 from pyraft_fast.serving.treaty import RoleFact
-from tests.serving.fake import FakeLog, FakeNode, running
+from tests.serving.fake import FakeLog, FakeNode, eventually, running, service
 
 NO_LEADER = RoleFact("follower", 2, "", "", False)
-
-
-def service(node: FakeNode) -> Service:
-    found = node.engine._service
-    assert found is not None
-    return found
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.005)
 
 
 def test_a_read_with_dice_before_a_write_changes_no_data(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +13,15 @@ from pyraft_fast.limits import READ_AGE_MS_MAX
 from pyraft_fast.read_level import ReadLevel, parse_level
 from pyraft_fast.serving import propose, reads
 from pyraft_fast.serving.reads import ReadGate
-from pyraft_fast.serving.service import Service
 from pyraft_fast.serving.treaty import RoleFact
-from tests.serving.fake import Client, FakeLog, FakeNode, running
+from tests.serving.fake import Client, FakeLog, FakeNode, eventually, running, service
 
 NO_LEADER = RoleFact("candidate", 2, "", "", False)
 LEADER = RoleFact("leader", 2, "1", "127.0.0.1:1", True)
 
 
-def service(node: FakeNode) -> Service:
-    found = node.engine._service
-    assert found is not None
-    return found
-
-
 def gate(node: FakeNode) -> ReadGate:
     return service(node).gate
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.005)
 
 
 def facts(node: FakeNode) -> dict[str, Any]:
