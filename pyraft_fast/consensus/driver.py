@@ -34,7 +34,7 @@ from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.raft import Raft
-from pyraft_fast.core.replication import others_keep_pace
+from pyraft_fast.core.sparing import others_keep_pace
 from pyraft_fast.core.work import HardState, Role, SnapshotState, SoftState, Work
 from pyraft_fast.errors import ProtocolError, StorageError
 

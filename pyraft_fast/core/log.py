@@ -197,12 +197,21 @@ class RaftLog:
         upto = bisect_right(ends, before + bytes_max, place)
         return self._window[place : max(place + 1, min(upto, hi - self._window_first))]
 
+    def newest_time_ms(self) -> int:
+        """The cluster's time in the last entry; 0 where there is none."""
+        newest = self.read(self.last, self.last + 1, 1)
+        return newest[0].time_ms if newest else 0
+
     def uncommitted_bytes(self) -> int:
         """Size of the entries that were appended in this life and are not committed."""
+        return self.bytes_from(self.commit + 1)
+
+    def bytes_from(self, index: int) -> int:
+        """Size of the entries from `index` on, as far as they are in the window."""
         ends = self._ends
         if not ends:
             return 0
-        place = self.commit - self._window_first
+        place = index - 1 - self._window_first
         return ends[-1] - (ends[place] if place >= 0 else self._dropped_bytes)
 
     # Changing

@@ -38,7 +38,7 @@ class Progress:
     heartbeat it answered was sent, by the leader's steady clock. clock_ms: the cluster time it had
     seen by then. commit_sent: the commit index it was told. awaits: up to where its clients wait to
     hear that entries are committed. round_end, round_tick: the catch-up round of a learner (thesis
-    section 4.2.1).
+    section 4.2.1). is_spared: see `sparing`. sent_tick: when it was last sent an append message.
     """
 
     __slots__ = (
@@ -51,6 +51,7 @@ class Progress:
         "incarnation",
         "inflight_bytes",
         "is_paused",
+        "is_spared",
         "is_voter",
         "match",
         "must_check",
@@ -59,6 +60,7 @@ class Progress:
         "read_round",
         "round_end",
         "round_tick",
+        "sent_tick",
         "stalled_at",
         "state",
     )
@@ -67,6 +69,7 @@ class Progress:
         self.nid = nid
         self.incarnation = incarnation
         self.is_voter = False
+        self.is_spared = False
         self.match = 0
         self.next = next_index
         self.state = PROBE
@@ -81,6 +84,7 @@ class Progress:
         self.awaits = 0
         self.round_end = next_index - 1
         self.round_tick = tick
+        self.sent_tick = tick
         self._inflight: deque[tuple[int, int]] = deque()  # (last index, bytes) of each message
         self.inflight_bytes = 0
 

@@ -28,6 +28,7 @@ from pyraft_fast.core.membership import Membership
 from pyraft_fast.core.messages import REPLIES, Message, MessageKind
 from pyraft_fast.core.progress import SNAPSHOT, Progress
 from pyraft_fast.core.reads import Reads
+from pyraft_fast.core.sparing import Sparing
 from pyraft_fast.core.work import Config, HardState, Role, SnapshotState, SoftState, Work
 from pyraft_fast.errors import check
 from pyraft_fast.limits import UNCOMMITTED_ENTRIES_MAX
@@ -128,6 +129,7 @@ class Raft:
         "role",
         "send_after_sync",
         "send_now",
+        "sparing",
         "steady_ms",
         "table",
         "tells_commit",
@@ -167,7 +169,7 @@ class Raft:
         self.role = Role.FOLLOWER
         self.table = TABLE[Role.FOLLOWER]
         self.leader = ""
-        self.clock_ms = max(clock_ms, _newest_time_ms(log))
+        self.clock_ms = max(clock_ms, log.newest_time_ms())
         self.ticks = 0
         self.steady_ms = 0
         self.lease = Lease(config)
@@ -185,6 +187,7 @@ class Raft:
         self.transferee = ""
         self.transfer_elapsed = 0
         self.reads = Reads(rng.getrandbits(62))
+        self.sparing = Sparing()
         self.send_now: list[Message] = []
         self.send_after_sync: list[Message] = []
         self.wants_snapshot: list[str] = []
@@ -307,6 +310,7 @@ class Raft:
         time_ms = self.clock_ms
         record = seal(kind, index, self.term, time_ms, origin, start, batch, count, payload)
         log.append(Entry(index, self.term, kind, record, time_ms))
+        self.sparing.proposed += count
         if origin != self.incarnation:
             replication.expect(self, origin, index)
         return True
@@ -492,9 +496,3 @@ def _is_half_empty(log: RaftLog, bytes_max: int) -> bool:
     """May a leader that was full take proposals again? Not for every entry that is committed."""
     count = log.last - log.commit
     return log.uncommitted_bytes() <= bytes_max // 2 and count <= UNCOMMITTED_ENTRIES_MAX // 2
-
-
-def _newest_time_ms(log: RaftLog) -> int:
-    """The cluster clock as the log knows it."""
-    newest = log.read(log.last, log.last + 1, 1)
-    return newest[0].time_ms if newest else 0

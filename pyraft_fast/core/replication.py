@@ -12,10 +12,10 @@ leader that no majority answers for an election timeout steps down (6.2).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pyraft_fast._quorum import commit_index
-from pyraft_fast.core import removal, transfer
+from pyraft_fast.core import removal, sparing, transfer
 from pyraft_fast.core.log import UNKNOWN
 from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.progress import PROBE, REPLICATE, SNAPSHOT, Progress
@@ -25,8 +25,6 @@ from pyraft_fast.limits import APPEND_ENTRIES_MAX
 
 if TYPE_CHECKING:
     from pyraft_fast.core.raft import Raft
-
-PACE_MESSAGES_MAX: Final = 4  # not answered yet: more, and a peer counts as slow
 
 # Leading: what goes out
 
@@ -44,6 +42,7 @@ def take_peers(raft: Raft) -> None:
         peers[member.nid] = peer
     raft.progress = peers
     raft.voting_peers = [peer for peer in peers.values() if peer.is_voter]
+    sparing.end(raft)  # another majority counts
     raft.reads.confirm(raft)  # a smaller majority may have answered already
 
 
@@ -60,11 +59,15 @@ def replicate(raft: Raft) -> None:
             send_heartbeat(raft, peer, True)
     commit = log.commit
     tells_all = raft.tells_commit or raft.config.commit_at_once
+    if raft.tells_commit:
+        sparing.decide(raft)
     raft.tells_commit = False
+    spares = sparing.is_in_force(raft)
     for peer in raft.progress.values():
         state = peer.state
         if state == REPLICATE:
-            if peer.next <= log.last or peer.must_check:
+            lacks = peer.next <= log.last or peer.must_check
+            if lacks and not (spares and sparing.waits(raft, peer)):
                 _fill_window(raft, peer)
             sent = peer.commit_sent
             if sent < commit and sent < peer.match and (tells_all or sent < peer.awaits):
@@ -117,6 +120,7 @@ def _send_append(raft: Raft, peer: Progress, bytes_max: int) -> bool:
         raft.wants_snapshot.append(peer.nid)
         return False
     last = previous
+    peer.sent_tick = raft.ticks
     if entries:
         last = entries[-1].index
         size = entries[0].size if len(entries) == 1 else sum([entry.size for entry in entries])
@@ -266,21 +270,6 @@ def advance_commit(raft: Raft) -> None:
         raft.commit_to(index)
 
 
-def others_keep_pace(raft: Raft) -> bool:
-    """Do the others' disks commit what this leader proposes, without its own?
-
-    Then its own may write less often: what is committed is on a majority's disks either way.
-    """
-    peers = raft.voting_peers
-    if not raft.is_term_durable:
-        return False
-    count = 0
-    for peer in peers:
-        if peer.state == REPLICATE and peer.inflight <= PACE_MESSAGES_MAX:
-            count += 1
-    return 2 * count > len(peers) + 1
-
-
 def on_heartbeat_reply(raft: Raft, message: Message) -> None:
     """A peer lives and follows: it may be asked again, and a read round may be over."""
     peer = raft.progress.get(message.sender)
@@ -290,7 +279,7 @@ def on_heartbeat_reply(raft: Raft, message: Message) -> None:
     peer.is_paused = False
     if peer.state == REPLICATE:
         # Nothing was answered for a whole heartbeat, or it has less than it had: was it lost?
-        is_stalled = peer.match < raft.log.last and peer.match == peer.stalled_at
+        is_stalled = peer.match < peer.next - 1 and peer.match == peer.stalled_at
         peer.must_check = peer.must_check or is_stalled or message.index < peer.match
     peer.stalled_at = peer.match
     if peer.answered_ms < message.hint <= raft.steady_ms:

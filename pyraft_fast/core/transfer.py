@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyraft_fast.core import sparing
 from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.progress import REPLICATE, Progress
 from pyraft_fast.core.work import Role
@@ -33,6 +34,7 @@ def start(raft: Raft, nid: str) -> None:
     raft.transferee = peer.nid
     raft.transfer_elapsed = 0
     raft.tell()
+    sparing.end(raft)
     go(raft)
 
 

@@ -107,8 +107,7 @@ class Service:
         self._loading: Iterator[None] | None = None
         self._after_load: Callable[[], None] | None = None
         self._wanted: dict[Future, None] = {}  # snapshots to write behind the one under way
-        self._draining = False
-        self._settling = False
+        self._draining = self._settling = False
         self._sweeping: asyncio.TimerHandle | None = None
 
     # Starting
@@ -277,6 +276,7 @@ class Service:
         applier = self.applier
         while taken:
             applier.record(taken.popleft())
+            applier.give_way()
             if applier.snapshot_wanted is not None:
                 path, applier.snapshot_wanted = applier.snapshot_wanted[0], None
                 self._load(path, self._drain_soon)

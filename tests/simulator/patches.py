@@ -310,6 +310,7 @@ def start_child(machine: Any, _: int, *, ring_bytes: int) -> SimChild:
 def _config(shape: Shape) -> Callable[..., Config]:
     def config(*values: Any, **named: Any) -> Config:
         named.update(append_bytes_max=shape.append_bytes, inflight_messages_max=shape.inflight)
+        named.update(spare_commands_min=shape.spare_commands)
         return Config(*values, **named)
 
     return config

@@ -65,6 +65,7 @@ class Shape:
     cache_entries: int = 1 << 16  # of the log in memory
     pending_batches: int = 256  # of one node under way
     read_bytes: int = 4096  # of a socket at once
+    spare_commands: int = 64  # in a tick, for a leader to spare peers
     weights: dict[str, int] = field(default_factory=dict)
 
 
@@ -102,4 +103,5 @@ def draw(rng: Random, options: Options, faults: dict[str, int]) -> Shape:
     shape.pending_batches = rng.choice([1, 4, 256, 256])
     shape.weights = {name: weight * rng.choice([0, 1, 1, 4]) for name, weight in faults.items()}
     shape.election_ms_min, shape.election_ms_max = rng.choice(ELECTIONS)
+    shape.spare_commands = rng.choice([1, 1, 3, 64])
     return shape
