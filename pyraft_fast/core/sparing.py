@@ -31,16 +31,17 @@ HELD_TICKS: Final = 5  # and no longer than this
 
 
 class Sparing:
-    """Whether a leader spares peers, and by what it decides.
+    """Whom a leader needs while it spares others, and by what it decides.
 
-    proposed: commands since the last tick. load: the same, older ticks at half of the weight of the
-    one behind them. mark: the end of the log at the last tick.
+    needed: empty while nobody is spared. proposed: commands since the last tick. load: the same,
+    older ticks at half of the weight of the one behind them. mark: the end of the log at the last
+    tick.
     """
 
-    __slots__ = ("is_on", "load", "mark", "proposed")
+    __slots__ = ("load", "mark", "needed", "proposed")
 
     def __init__(self) -> None:
-        self.is_on = False
+        self.needed: list[Progress] = []
         self.load = 0
         self.mark = 0
         self.proposed = 0
@@ -52,11 +53,9 @@ def decide(raft: Raft) -> None:
     sparing.load = sparing.load // 2 + sparing.proposed
     sparing.proposed = 0
     mark, sparing.mark = sparing.mark, raft.log.last
-    needed = _needed(raft, mark) if _is_worth_it(raft, mark) else []
-    sparing.is_on = False
+    needed = sparing.needed = _needed(raft, mark) if _is_worth_it(raft, mark) else []
     for peer in raft.voting_peers:
         peer.is_spared = bool(needed) and peer not in needed
-        sparing.is_on = sparing.is_on or peer.is_spared
 
 
 def _is_worth_it(raft: Raft, mark: int) -> bool:
@@ -87,19 +86,17 @@ def _needed(raft: Raft, mark: int) -> list[Progress]:
 
 def end(raft: Raft) -> None:
     """Spare nobody, at least until the next tick."""
-    raft.sparing.is_on = False
+    raft.sparing.needed = []
     for peer in raft.voting_peers:
         peer.is_spared = False
 
 
 def is_in_force(raft: Raft) -> bool:
     """Are there peers to be spared in this turn? Not while somebody who is needed lags."""
-    if not raft.sparing.is_on or raft.log.last - raft.log.stable > PACE_MESSAGES_MAX:
+    needed = raft.sparing.needed
+    if not needed or raft.log.last - raft.log.stable > PACE_MESSAGES_MAX:
         return False
-    for peer in raft.voting_peers:
-        if not peer.is_spared and not keeps_pace(peer):
-            return False
-    return True
+    return all(keeps_pace(peer) for peer in needed)
 
 
 def keeps_pace(peer: Progress) -> bool:
