@@ -24,6 +24,7 @@ COMPILED = [
     "pyraft_fast/consensus/driver.py",
     "pyraft_fast/consensus/forward.py",
     "pyraft_fast/consensus/lease_notice.py",
+    "pyraft_fast/consensus/pacing.py",
     "pyraft_fast/consensus/publish.py",
     "pyraft_fast/consensus/ticking.py",
     "pyraft_fast/consensus/wal.py",

@@ -24,6 +24,7 @@ from pyraft_fast.consensus.frames import FrameType
 from pyraft_fast.consensus.identity import REFUSED_REMOVED, Identity, PeerHost, Refusal
 from pyraft_fast.consensus.incoming import PeerServer
 from pyraft_fast.consensus.lease_notice import LeaseNotice
+from pyraft_fast.consensus.pacing import PaceWatch
 from pyraft_fast.consensus.peers import PeerLinks, Target
 from pyraft_fast.consensus.publish import Publisher, SnapshotPlace
 from pyraft_fast.consensus.settings import TICK_MS
@@ -112,6 +113,7 @@ class Driver:
         self._ticks = TickCounter(TICK_SECONDS, self._loop.time())
         self._ticks_to_slow = SLOW_TICKS
         self._notice = LeaseNotice(self.raft, self.publisher.post)
+        self._pace = PaceWatch(self.raft, self._loop, self.wake)
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         self._follow()
         self.wake()
@@ -134,6 +136,7 @@ class Driver:
         self._timer.cancel()
         if self._resend_timer is not None:
             self._resend_timer.cancel()
+        self._pace.close()
         self.sender.stop_all()
         self.receiver.close()
         self._turn_due = True
@@ -278,6 +281,7 @@ class Driver:
         self.publisher.pump(work.commit, self)
         for nid in work.wants_snapshot:
             self._send_snapshot(nid)
+        self._pace.turn()
         self._release()
 
     def _send(self, outgoing: Sequence[Message]) -> None:
