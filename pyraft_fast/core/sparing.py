@@ -71,14 +71,14 @@ def _is_worth_it(raft: Raft, mark: int) -> bool:
 
 
 def _needed(raft: Raft, mark: int) -> list[Progress]:
-    """As many peers as make a majority with the leader; none where too few keep pace.
+    """As many peers as make a majority with the leader; none where too few keep pace, or all are.
 
     First those whose own clients wait for entries, who get them at once anyway.
     """
     peers = raft.voting_peers
     count = (len(peers) + 1) // 2
     quick = [peer for peer in peers if peer.state == REPLICATE and peer.match >= mark]
-    if len(quick) < count:
+    if len(quick) < count or count == len(peers):
         return []
     quick.sort(key=lambda peer: (peer.awaits < mark, peer.is_spared, peer.nid))
     return quick[:count]

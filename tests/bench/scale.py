@@ -39,10 +39,14 @@ class Group:
     fsync_us: float
 
     def stages(self, commands: float) -> dict[str, float]:
-        """Microseconds of each stage for one SET, in batches of so many."""
+        """Microseconds of each stage for one SET, in batches of so many.
+
+        Peers that no majority needs get their entries in groups, whose share of a batch is small.
+        """
         peers = self.nodes - 1
+        needed = self.nodes // 2
         trip = TRIP_US / self.pipeline
-        lead = LEAD_BATCH_US + LEAD_PEER_US * peers
+        lead = LEAD_BATCH_US + LEAD_PEER_US * needed
         stages = {
             "leader, serving": trip + SET_US,
             "leader, consensus": lead / commands + LEAD_SET_US + LEAD_SET_PEER_US * peers,

@@ -288,3 +288,15 @@ def test_heartbeats_go_to_all_and_their_answers_do_not_make_who_is_spared_look_s
         match = raft.progress["3"].match
         raft.step(message(MessageKind.HEARTBEAT_REPLY, "3", raft.term, index=match, hint=round_))
         assert sent(raft) == {}
+
+
+def test_who_leads_no_more_needs_nobody() -> None:
+    raft = busy()
+    assert raft.sparing.needed
+    raft.step(message(MessageKind.HEARTBEAT, "2", raft.term + 1))
+    assert not raft.is_leader
+    assert not raft.sparing.needed
+
+
+def test_where_all_are_needed_nothing_is_decided() -> None:
+    assert not busy(2).sparing.needed
