@@ -288,6 +288,7 @@ class Driver:
         for message in outgoing:
             if not self._links.send(message.to, encode_message(message)) and message.entries:
                 self.raft.unreachable(message.to)
+                self.wake()  # others may be needed instead
 
     def _write(self, work: Work) -> None:
         if work.snapshot is not None:

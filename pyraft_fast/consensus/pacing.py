@@ -25,15 +25,17 @@ class PaceWatch:
         self._wake = wake
         self._timer: asyncio.TimerHandle | None = None
         self._mark = 0  # the end of the log at the last look
+        self._is_closed = False
 
     def turn(self) -> None:
         """Of the driver, in each turn."""
-        if self._timer is None and self._raft.sparing.needed:
+        if self._timer is None and self._raft.sparing.needed and not self._is_closed:
             self._mark = self._raft.log.last
             self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def close(self) -> None:
         """Look no more."""
+        self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
 

@@ -38,7 +38,8 @@ class Progress:
     heartbeat it answered was sent, by the leader's steady clock. clock_ms: the cluster time it had
     seen by then. commit_sent: the commit index it was told. awaits: up to where its clients wait to
     hear that entries are committed. round_end, round_tick: the catch-up round of a learner (thesis
-    section 4.2.1). is_spared: see `sparing`. sent_tick: when it was last sent an append message.
+    section 4.2.1). is_spared, in_time: see `sparing`. sent_tick: when it was last sent an append
+    message.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class Progress:
         "clock_ms",
         "commit_sent",
         "heard_tick",
+        "in_time",
         "incarnation",
         "inflight_bytes",
         "is_paused",
@@ -70,6 +72,7 @@ class Progress:
         self.incarnation = incarnation
         self.is_voter = False
         self.is_spared = False
+        self.in_time = 0
         self.match = 0
         self.next = next_index
         self.state = PROBE

@@ -60,7 +60,7 @@ def replicate(raft: Raft) -> None:
     commit = log.commit
     tells_all = raft.tells_commit or raft.config.commit_at_once
     if raft.tells_commit:
-        sparing.decide(raft)
+        sparing.tick(raft)
     raft.tells_commit = False
     spares = sparing.is_in_force(raft)
     for peer in raft.progress.values():
@@ -267,6 +267,7 @@ def advance_commit(raft: Raft) -> None:
         matches.append(raft.log.stable)
     index = commit_index(matches)
     if index > raft.log.commit and index >= raft.term_start:
+        sparing.note(raft)
         raft.commit_to(index)
 
 

@@ -7,11 +7,15 @@ third wait for company ("thrifty", in Moraru, Andersen and Kaminsky, "There Is M
 Egalitarian Parliaments", 2013).
 
 Only messages with entries are fewer, and none is sent that otherwise would not be: what is
-committed is on a majority's disks, and heartbeats and read rounds go to everybody. Who is spared is
-decided once a tick, by what happened since the one before. As soon as a peer that is needed lags,
-or the leader's own disk does, everybody is sent what is missing, in the same turn. So one that
-stands still costs what it takes to notice: a few batches, or two ticks, and a driver may look more
-often (`hurry`). A cluster without load spares nobody, and a lone command goes to all at once.
+committed is on a majority's disks, and heartbeats and read rounds go to everybody. A cluster
+without load spares nobody, and a lone command goes to all at once.
+
+Who is needed is whoever was in time: first the leader listens for a tick or two, spares nobody, and
+counts whose disks had an entry by the next commit. That decides for a second; then it listens
+again. Where its own disk is too slow for that it spares nobody, but lets its own log wait
+(`others_keep_pace`). As soon as a peer that is needed lags, or the own disk does, everybody is sent
+what is missing, in the same turn. So one that stands still costs what it takes to notice: a few
+batches, or two ticks, and a driver may look more often (`hurry`).
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ PACE_MESSAGES_MAX: Final = 8  # not answered yet: more, and a peer counts as slo
 HELD_ENTRIES_MAX: Final = 256  # that wait for company
 HELD_BYTES_MAX: Final = 1 * MIB  # of these
 HELD_TICKS: Final = 5  # and no longer than this
+COMMITS_MIN: Final = 4  # to be listened to before somebody is spared
+DECIDED_TICKS: Final = 100  # before the leader listens again
 
 
 class Sparing:
@@ -35,64 +41,123 @@ class Sparing:
 
     needed: empty while nobody is spared. proposed: commands since the last tick. load: the same,
     older ticks at half of the weight of the one behind them. mark: the end of the log at the last
-    tick.
+    tick, -1 where that says nothing of now. is_listening: how often the commit index moved since
+    then is in `commits`, how often the own disk was in time in `own`. decided_until: the tick at
+    which to listen again.
     """
 
-    __slots__ = ("load", "mark", "needed", "proposed")
+    __slots__ = (
+        "commits",
+        "decided_until",
+        "is_listening",
+        "load",
+        "mark",
+        "needed",
+        "own",
+        "proposed",
+    )
 
     def __init__(self) -> None:
         self.needed: list[Progress] = []
         self.load = 0
-        self.mark = 0
+        self.mark = -1
         self.proposed = 0
+        self.is_listening = False
+        self.commits = 0
+        self.own = 0
+        self.decided_until = 0
 
 
-def decide(raft: Raft) -> None:
-    """Whom to spare until the next tick. Ticks that come late, two at a time, count as one."""
+def tick(raft: Raft) -> None:
+    """Once in a turn with ticks in it: decide, or listen. Of several ticks that come late, too."""
     sparing = raft.sparing
     sparing.load = sparing.load // 2 + sparing.proposed
     sparing.proposed = 0
     mark, sparing.mark = sparing.mark, raft.log.last
-    needed = sparing.needed = _needed(raft, mark) if _is_worth_it(raft, mark) else []
-    for peer in raft.voting_peers:
-        peer.is_spared = bool(needed) and peer not in needed
+    if mark < 0 or not _is_worth_it(raft):
+        _spare(raft, [])
+        sparing.is_listening = False
+        sparing.decided_until = 0
+    elif sparing.is_listening:
+        if sparing.commits >= COMMITS_MIN:
+            sparing.is_listening = False
+            sparing.decided_until = raft.ticks + DECIDED_TICKS
+            _spare(raft, _needed(raft, mark))
+    elif raft.ticks >= sparing.decided_until or (sparing.needed and not _has_all(raft, mark)):
+        _listen(raft)
 
 
-def _is_worth_it(raft: Raft, mark: int) -> bool:
+def _is_worth_it(raft: Raft) -> bool:
     config = raft.config
     return (
         raft.sparing.load >= config.spare_commands_min
         and raft.is_voter
         and raft.is_term_durable
-        and raft.log.stable >= mark
         and not raft.transferee
         and not config.commit_at_once  # there answers wait for what the others have applied
     )
 
 
+def _has_all(raft: Raft, mark: int) -> bool:
+    """Have those who are needed, and the own disk, all up to `mark`?"""
+    return raft.log.stable >= mark and all(peer.match >= mark for peer in raft.sparing.needed)
+
+
+def _listen(raft: Raft) -> None:
+    """Spare nobody, and count who is in time."""
+    _spare(raft, [])
+    sparing = raft.sparing
+    sparing.is_listening = True
+    sparing.commits = sparing.own = 0
+    for peer in raft.voting_peers:
+        peer.in_time = 0
+
+
+def note(raft: Raft) -> None:
+    """The commit index is about to move: who has all that it stood for?"""
+    sparing = raft.sparing
+    if sparing.is_listening:
+        commit = raft.log.commit
+        sparing.commits += 1
+        sparing.own += raft.log.stable >= commit
+        for peer in raft.voting_peers:
+            peer.in_time += peer.match >= commit
+
+
 def _needed(raft: Raft, mark: int) -> list[Progress]:
     """As many peers as make a majority with the leader; none where too few keep pace, or all are.
 
-    First those whose own clients wait for entries, who get them at once anyway.
+    First those whose own clients wait for entries, who get them at once anyway; then by who was
+    more often in time. Who was not half of the time is not taken.
     """
     peers = raft.voting_peers
     count = (len(peers) + 1) // 2
-    quick = [peer for peer in peers if peer.state == REPLICATE and peer.match >= mark]
-    if len(quick) < count or count == len(peers):
+    half = raft.sparing.commits // 2
+    quick = [peer for peer in peers if peer.state == REPLICATE and peer.in_time > half]
+    if len(quick) < count or count == len(peers) or raft.sparing.own <= half:
         return []
-    quick.sort(key=lambda peer: (peer.awaits < mark, peer.is_spared, peer.nid))
+    quick.sort(key=lambda peer: (peer.awaits < mark, -peer.in_time, peer.nid))
     return quick[:count]
 
 
+def _spare(raft: Raft, needed: list[Progress]) -> None:
+    """Spare all but these; nobody for an empty list."""
+    raft.sparing.needed = needed
+    for peer in raft.progress.values():
+        peer.is_spared = peer.is_voter and bool(needed) and peer not in needed
+
+
 def end(raft: Raft) -> None:
-    """Spare nobody, at least until the next tick."""
-    raft.sparing.needed = []
-    for peer in raft.voting_peers:
-        peer.is_spared = False
+    """Spare nobody, and know nothing of the time before."""
+    _spare(raft, [])
+    raft.sparing.is_listening = False
+    raft.sparing.mark = -1
+    raft.sparing.decided_until = 0
 
 
 def hurry(raft: Raft) -> None:
-    """Those who are spared get in the next turn what they lack; nothing else changes."""
+    """Something takes long: all get what they lack with the next turn, then it listens anew."""
+    raft.sparing.decided_until = raft.ticks
     for peer in raft.voting_peers:
         if peer.is_spared:
             peer.sent_tick = raft.ticks - HELD_TICKS
@@ -128,9 +193,10 @@ def waits(raft: Raft, peer: Progress) -> bool:
 def others_keep_pace(raft: Raft) -> bool:
     """Do the others' disks commit what this leader proposes, without its own?
 
-    Then its own may write less often: what is committed is on a majority's disks either way.
+    Then its own may write less often: what is committed is on a majority's disks either way. Not
+    while the leader listens: whether its own disk is quick does not show where it waits.
     """
-    if not raft.is_term_durable:
+    if not raft.is_term_durable or raft.sparing.is_listening:
         return False
     count = 0
     peers = raft.voting_peers

@@ -83,14 +83,15 @@ class Applier(_turn.Place):
 
         A follower takes what was committed in portions of milliseconds. Where processors are few
         its own consensus would stand behind each, and with it whoever waits for the entries that it
-        is to write.
+        is to write. Who takes long to give the processor back has it for no longer than this: a
+        follower must not fall behind. With digests of every entry others' clients wait, too.
         """
-        now = time.monotonic()
-        if now >= self._runs_until:
-            if self._proposer.idle and self._gate.idle:
+        began = now = time.monotonic()
+        if began >= self._runs_until:
+            if self._proposer.idle and self._gate.idle and self._track.every != 1:
                 os.sched_yield()
                 now = time.monotonic()
-            self._runs_until = now + RUN_SECONDS
+            self._runs_until = now + max(RUN_SECONDS, now - began)
 
     @property
     def dice(self) -> Dice:

@@ -42,6 +42,7 @@ class Chaos:
         config = Config("", 0, 2, 10, 20, 300, 4, 1000)
         config = config._replace(uncommitted_bytes_max=rng.choice([1000, UNCOMMITTED_BYTES_MAX]))
         config = config._replace(spare_commands_min=rng.choice([1, 1, 4, 64]))
+        config = config._replace(inflight_messages_max=rng.choice([4, 20]))
         voters, learners = rng.choice([1, 2, 3, 3, 5]), rng.choice([0, 0, 1])
         self.cluster = Cluster(voters, learners, seed, faults, config)
         weighted = {

@@ -98,7 +98,28 @@ def busy(voters: int = 3, learners: int = 0, **options: object) -> Raft:
     accept_all(raft)
     tick(raft)
     obey(raft)
+    listen(raft)
     return raft
+
+
+def listen(raft: Raft, *slow: str, origin: int = 0) -> None:
+    """Let it count who is in time, and decide; `slow` are always one behind."""
+    raft.sparing.decided_until = 0
+    tick(raft)
+    obey(raft)
+    for _ in range(sparing.COMMITS_MIN + 1):
+        before = raft.log.last
+        propose(raft, origin=origin)
+        obey(raft)
+        for nid in slow:
+            accept(raft, nid, before - 1)
+        for nid in raft.progress:
+            if nid not in slow:
+                accept(raft, nid, raft.log.last)
+    for nid in slow:
+        accept(raft, nid, raft.log.last)
+    tick(raft)
+    obey(raft)
 
 
 def test_under_load_who_is_not_needed_gets_entries_together() -> None:
@@ -255,7 +276,7 @@ def test_who_stands_still_is_needed_no_more_after_two_ticks() -> None:
     assert sent(raft) == {"3": [1]}
     accept(raft, "3", raft.log.last)
     assert raft.log.commit == raft.log.last
-    tick(raft)
+    listen(raft, "2")
     propose(raft)
     assert sent(raft) == {"3": [1]}, "who is slow is spared"
 
@@ -265,8 +286,7 @@ def test_who_has_clients_that_wait_is_needed_first() -> None:
     propose(raft, origin=3)
     assert sent(raft) == {"2": [1], "3": [1]}
     accept_all(raft)
-    tick(raft)
-    obey(raft)
+    listen(raft, origin=3)
     propose(raft, origin=3)
     assert sent(raft) == {"3": [1]}
 
@@ -300,3 +320,61 @@ def test_who_leads_no_more_needs_nobody() -> None:
 
 def test_where_all_are_needed_nothing_is_decided() -> None:
     assert not busy(2).sparing.needed
+
+
+@pytest.mark.parametrize(("slow", "needed"), [("2", {"3", "4"}), ("3", {"2", "4"})])
+def test_who_was_not_in_time_is_spared_first(slow: str, needed: set[str]) -> None:
+    raft = busy(5)
+    listen(raft, slow, "5")
+    propose(raft)
+    assert set(sent(raft)) == needed
+
+
+def test_where_the_own_disk_is_slow_it_waits_for_more_instead_of_others() -> None:
+    raft = busy()
+    raft.sparing.decided_until = 0
+    tick(raft)
+    obey(raft)
+    for _ in range(sparing.COMMITS_MIN + 1):
+        propose(raft)
+        raft.take()
+        assert not sparing.others_keep_pace(raft), "how quick it is shows only while it hurries"
+        accept_all(raft)
+    tick(raft)
+    raft.take()
+    assert not raft.sparing.needed
+    assert sparing.others_keep_pace(raft)
+    propose(raft)
+    assert to(raft.take().send_now, "3", MessageKind.APPEND)
+
+
+def test_what_was_decided_is_asked_again_after_a_while_and_when_something_took_long() -> None:
+    raft = busy()
+    until = raft.sparing.decided_until
+    assert until == raft.ticks + sparing.DECIDED_TICKS
+    sparing.hurry(raft)
+    assert raft.sparing.needed, "until then as it was"
+    propose(raft)
+    tick(raft)
+    obey(raft)
+    assert raft.sparing.is_listening
+    assert not raft.sparing.needed
+
+
+def test_who_lost_its_vote_is_spared_no_more_and_a_change_begins_anew() -> None:
+    raft = busy(5)
+    (spared, *_) = [peer.nid for peer in raft.voting_peers if peer.is_spared]
+    raft.propose_change("demote", spared, "", 0, 1000)
+    tick(raft)
+    propose(raft)
+    found = sent(raft)
+    assert set(found) == set(raft.progress), "also where a tick comes with it"
+    assert not any(peer.is_spared for peer in raft.progress.values())
+
+
+def test_a_later_leadership_knows_nothing_of_the_load_before() -> None:
+    raft = busy()
+    raft.step(message(MessageKind.HEARTBEAT, "2", raft.term + 1))
+    obey(raft)
+    lead(raft, ["2", "3"])
+    assert (raft.sparing.load, raft.sparing.mark) == (0, -1)
