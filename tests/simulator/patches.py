@@ -29,7 +29,7 @@ from pyraft_fast.consensus import (
     settings,
     snapshots,
 )
-from pyraft_fast.core import log, replication
+from pyraft_fast.core import log, replication, sparing
 from pyraft_fast.core.work import Config
 from pyraft_fast.errors import RaftException
 from pyraft_fast.link import pipe, ring
@@ -374,6 +374,7 @@ def compiled_sizes(shape: Shape) -> Iterator[tuple[object, str, Any]]:
     """Sizes that only sources take from a test."""
     yield log, "LOG_CACHE_ENTRIES_MAX", shape.cache_entries
     yield replication, "APPEND_ENTRIES_MAX", shape.append_entries
+    yield sparing, "COMMITS_MIN", 1  # there is little load
     yield driver, "TAIL_ENTRIES", shape.tail_entries
     yield driver, "TAIL_ENTRIES_MAX", 20 * shape.tail_entries + 20
 
