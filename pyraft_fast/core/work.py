@@ -54,8 +54,9 @@ class Config(NamedTuple):
     leases depend on it. With `commit_at_once` peers hear of every commit as soon as there is one;
     else they hear at once of what their own clients wait for, and of the rest with the next entries
     or after a tick. A leader with `uncommitted_bytes_max` in its log that no majority has taken
-    accepts no more proposals until half of that is committed. From `spare_commands_min` commands in
-    a tick on a leader spares peers that no majority needs (see `sparing`).
+    accepts no more proposals until half of that is committed. Where `spare_commands_min` commands
+    came in a tick, older ticks counted at half, a leader spares peers that no majority needs (see
+    `sparing`).
     """
 
     nid: str
