@@ -313,7 +313,7 @@ class Driver:
         first_index = entries[0].index if entries else 0
         # Only a leader's loop has something better to do: heartbeats, and others' disks.
         may_wait = not self.raft.is_leader or len(self.raft.membership.members) == 1
-        # A lone entry is on every disk as soon as can be; under load the others' are enough.
+        # A lone entry is on this disk as soon as can be; under load the others' may be enough.
         is_lone = self.raft.log.commit >= first_index - 1
         may_gather = not is_lone and others_keep_pace(self.raft)
         self.disk.submit(Write(self._hard, records, first_index, done, may_wait, may_gather))

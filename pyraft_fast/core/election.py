@@ -17,7 +17,6 @@ from pyraft_fast._quorum import vote_result
 from pyraft_fast.core import replication
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.messages import Message, MessageKind
-from pyraft_fast.core.sparing import Sparing
 from pyraft_fast.core.work import Role
 from pyraft_fast.errors import check
 
@@ -146,7 +145,6 @@ def _lead(raft: Raft) -> None:
     raft.is_term_durable = True
     raft.reads.number = 0
     raft.progress = {}
-    raft.sparing = Sparing()
     replication.take_peers(raft)
     index = raft.log.last + 1
     raft.term_start = index

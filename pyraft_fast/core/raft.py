@@ -20,7 +20,7 @@ from typing import Final
 
 from pyraft_fast._entry import seal
 from pyraft_fast.compiled import mypyc_attr
-from pyraft_fast.core import change, election, removal, replication, sparing, transfer
+from pyraft_fast.core import change, election, removal, replication, transfer
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.leases import Lease
 from pyraft_fast.core.log import RaftLog
@@ -452,7 +452,7 @@ class Raft:
             self.set_vote(term, "")
         if self.role is Role.LEADER:
             self.transferee = ""
-            sparing.end(self)
+            self.sparing = Sparing()
             self.progress = {}
             self.voting_peers = []
             self.wants_snapshot = []

@@ -73,11 +73,9 @@ def tick(raft: Raft) -> None:
     sparing = raft.sparing
     sparing.load = sparing.load // 2 + sparing.proposed
     sparing.proposed = 0
-    mark, sparing.mark = sparing.mark, raft.log.last
+    mark = sparing.mark
     if mark < 0 or not _is_worth_it(raft):
-        _spare(raft, [])
-        sparing.is_listening = False
-        sparing.decided_until = 0
+        end(raft)
     elif sparing.is_listening:
         if sparing.commits >= COMMITS_MIN:
             sparing.is_listening = False
@@ -85,12 +83,14 @@ def tick(raft: Raft) -> None:
             _spare(raft, _needed(raft, mark))
     elif raft.ticks >= sparing.decided_until or (sparing.needed and not _has_all(raft, mark)):
         _listen(raft)
+    sparing.mark = raft.log.last
 
 
 def _is_worth_it(raft: Raft) -> bool:
     config = raft.config
     return (
         raft.sparing.load >= config.spare_commands_min
+        and len(raft.voting_peers) > 1  # else all are needed
         and raft.is_voter
         and raft.is_term_durable
         and not raft.transferee
@@ -125,7 +125,7 @@ def note(raft: Raft) -> None:
 
 
 def _needed(raft: Raft, mark: int) -> list[Progress]:
-    """As many peers as make a majority with the leader; none where too few keep pace, or all are.
+    """As many peers as make a majority with the leader; none where too few keep pace.
 
     First those whose own clients wait for entries, who get them at once anyway; then by who was
     more often in time. Who was not half of the time is not taken.
@@ -134,7 +134,7 @@ def _needed(raft: Raft, mark: int) -> list[Progress]:
     count = (len(peers) + 1) // 2
     half = raft.sparing.commits // 2
     quick = [peer for peer in peers if peer.state == REPLICATE and peer.in_time > half]
-    if len(quick) < count or count == len(peers) or raft.sparing.own <= half:
+    if len(quick) < count or raft.sparing.own <= half:
         return []
     quick.sort(key=lambda peer: (peer.awaits < mark, -peer.in_time, peer.nid))
     return quick[:count]
@@ -194,13 +194,15 @@ def others_keep_pace(raft: Raft) -> bool:
     """Do the others' disks commit what this leader proposes, without its own?
 
     Then its own may write less often: what is committed is on a majority's disks either way. Not
-    while the leader listens: whether its own disk is quick does not show where it waits.
+    while it spares peers, who are too few without its own, nor while it listens: whether its own
+    disk is quick does not show where it waits.
     """
-    if not raft.is_term_durable or raft.sparing.is_listening:
+    sparing = raft.sparing
+    if not raft.is_term_durable or sparing.needed or sparing.is_listening:
         return False
     count = 0
     peers = raft.voting_peers
     for peer in peers:
-        if keeps_pace(peer) and not peer.is_spared:
+        if keeps_pace(peer):
             count += 1
     return 2 * count > len(peers) + 1

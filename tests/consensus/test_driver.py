@@ -226,6 +226,29 @@ def test_own_writes_gather_while_the_others_keep_pace_and_none_is_alone(tmp_path
     asyncio.run(main())
 
 
+def test_a_link_that_fails_as_it_is_sent_to_has_a_turn_of_its_own(tmp_path: Path) -> None:
+    """Whoever is needed instead is sent what is missing then, not with whatever comes next."""
+
+    async def main() -> None:
+        config = CONFIG._replace(election_ticks_min=1000, election_ticks_max=2000)
+        bench = Bench(tmp_path, voters=3, config=config)
+        raft, driver_ = lead(bench.driver.raft), bench.driver
+        pump = cast(MagicMock, driver_.publisher.pump)
+        await driver_.changed()
+        bench.disk_done()
+        for nid in ("2", "3"):
+            accept(raft, nid, raft.log.last)
+        await driver_.changed()
+        driver_._timer.cancel()  # no tick brings a turn
+        bench.links.send.side_effect = lambda nid, _: nid != "2"
+        turns = pump.call_count
+        bench.propose(1, 1)
+        await until(lambda: pump.call_count == turns + 2)
+        driver_.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("is_up", "lag", "kept"),
     [(False, 30, 5), (True, 3, 5), (True, 8, 8), (True, 30, 10)],

@@ -79,3 +79,10 @@ def test_nobody_looks_while_nobody_is_spared_or_when_it_is_closed() -> None:
     watch.turn()
     watch.close()
     assert not hand.due
+
+
+def test_who_was_closed_does_not_begin_again() -> None:
+    _, hand, watch, _ = watched()
+    watch.close()
+    watch.turn()  # a turn of the loop that was on its way
+    assert not hand.due
