@@ -263,10 +263,6 @@ class Driver:
         work = self.raft.take()
         self._notice.show()  # before anybody hears what it does not cover
         self._send(work.send_now)
-        if work.needs_disk:
-            self._write(work)
-        elif self.disk.is_gathering and not others_keep_pace(self.raft):
-            self.disk.hurry()
         if self._is_followed_late():
             self._follow()
         if work.role_change is not None or work.membership is not None:
@@ -279,6 +275,10 @@ class Driver:
         for context in work.failed_reads:
             self.publisher.add_failed_read(context)
         self.publisher.pump(work.commit, self)
+        if work.needs_disk:  # last: a loop that writes its log itself stands still meanwhile
+            self._write(work)
+        elif self.disk.is_gathering and not others_keep_pace(self.raft):
+            self.disk.hurry()
         for nid in work.wants_snapshot:
             self._send_snapshot(nid)
         self._pace.turn()

@@ -40,6 +40,7 @@ class Bench:
         self.writes: list[Write] = []
         self.serves: list[bool] = []  # as told with every role
         self.resends = 0
+        self.on_write: Callable[[Write], object] = lambda _: None
         self.links = MagicMock()
         self.hurries = 0
         self.disk = SimpleNamespace(
@@ -68,6 +69,7 @@ class Bench:
     def _submit(self, job: object) -> None:
         if isinstance(job, Write):
             self.writes.append(job)
+            self.on_write(job)
 
     def _hurry(self) -> None:
         self.hurries += 1
@@ -222,6 +224,28 @@ def test_own_writes_gather_while_the_others_keep_pace_and_none_is_alone(tmp_path
         assert bench.hurries == 1, "its disk is needed now"
         assert await proposed(3) == [False]
         driver_.close()
+
+    asyncio.run(main())
+
+
+def test_what_is_committed_is_published_before_the_next_write(tmp_path: Path) -> None:
+    """A loop that writes its log itself stands still meanwhile: clients would wait for both."""
+
+    async def main() -> None:
+        bench = Bench(tmp_path, voters=1)
+        await leading(bench)
+        raft = bench.driver.raft
+        bench.propose(1, 10)
+        await until(lambda: bench.writes)
+        first = raft.log.last
+        bench.disk_done()
+        bench.propose(2, 10)
+        happened: list[tuple[str, int]] = []
+        publisher = cast(MagicMock, bench.driver.publisher)
+        publisher.pump.side_effect = lambda commit, _: happened.append(("published", commit))
+        bench.on_write = lambda job: happened.append(("written", job.first_index))
+        await bench.driver.changed()
+        assert happened == [("published", first), ("written", first + 1)]
 
     asyncio.run(main())
 
