@@ -124,7 +124,6 @@ class Driver:
         return Role.JOINING.value if self._soft is None else self._soft.role
 
     # Events: each goes into the core, and asks for a turn.
-
     def wake(self) -> None:
         """Have a turn after all events that are ready now."""
         if not self._turn_due:
@@ -187,7 +186,8 @@ class Driver:
         self.wake()
 
     def pump(self) -> None:
-        """The ring's reader made room."""
+        """There is room in the ring, or something new for it."""
+        self._notice.show()
         self.publisher.pump(self.raft.log.commit, self)
 
     def link_up(self, nid: str) -> None:
@@ -275,7 +275,7 @@ class Driver:
         for context in work.failed_reads:
             self.publisher.add_failed_read(context)
         self.publisher.pump(work.commit, self)
-        if work.needs_disk:  # last: a loop that writes its log itself stands still meanwhile
+        if work.needs_disk:  # last: a loop that writes the log itself stands still meanwhile
             self._write(work)
         elif self.disk.is_gathering and not others_keep_pace(self.raft):
             self.disk.hurry()
@@ -307,6 +307,8 @@ class Driver:
             self._send(waiting)
             if entries:
                 self.raft.persisted(entries[-1].index, entries[-1].term)
+                if self.raft.log.commit > self.publisher.published:
+                    self.pump()  # who waits for it need not wait for what this turn reads yet
                 self.wake()
 
         records = [entry.record for entry in entries]

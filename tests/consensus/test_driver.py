@@ -52,12 +52,13 @@ class Bench:
         server = MagicMock()
         server.callers.return_value = {}
         raft = raft_of(membership=membership or members(voters), config=config)
+        self.publisher = MagicMock(published=0)
         parts = SimpleNamespace(
             raft=raft,
             hard=raft.hard,
             wal=None,
             disk=self.disk,
-            publisher=MagicMock(),
+            publisher=self.publisher,
             links=self.links,
             server=server,
             pool=None,
@@ -228,21 +229,34 @@ def test_own_writes_gather_while_the_others_keep_pace_and_none_is_alone(tmp_path
     asyncio.run(main())
 
 
+def test_what_a_disk_commits_is_published_before_anything_else_happens(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path, voters=1)
+        await leading(bench)
+        bench.propose(1, 10)
+        await until(lambda: bench.writes)
+        bench.publisher.pump.reset_mock()
+        bench.disk_done()
+        bench.publisher.pump.assert_called_once_with(bench.driver.raft.log.last, bench.driver)
+
+    asyncio.run(main())
+
+
 def test_what_is_committed_is_published_before_the_next_write(tmp_path: Path) -> None:
     """A loop that writes its log itself stands still meanwhile: clients would wait for both."""
 
     async def main() -> None:
-        bench = Bench(tmp_path, voters=1)
-        await leading(bench)
+        bench = Bench(tmp_path, voters=3)
         raft = bench.driver.raft
+        lead(raft)
         bench.propose(1, 10)
-        await until(lambda: bench.writes)
+        await until(lambda: bench.writes and bench.writes[-1].records)
         first = raft.log.last
         bench.disk_done()
+        accept(raft, "2", first)
         bench.propose(2, 10)
         happened: list[tuple[str, int]] = []
-        publisher = cast(MagicMock, bench.driver.publisher)
-        publisher.pump.side_effect = lambda commit, _: happened.append(("published", commit))
+        bench.publisher.pump.side_effect = lambda commit, _: happened.append(("published", commit))
         bench.on_write = lambda job: happened.append(("written", job.first_index))
         await bench.driver.changed()
         assert happened == [("published", first), ("written", first + 1)]
