@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -282,6 +284,7 @@ def test_tables_show_ratios_failures_and_busy_generators() -> None:
     assert "ours-3" in text and "failed: refused" in text
     assert "as busy as it can be" in "\n".join(report.notes(results, ["more"]))
     whole = json.loads(report.as_json(results, ["--quick"], {}, []))
+    assert os.path.realpath(sys.executable) in whole["machine"]["python"]
     assert whole["command"] == "pyraft-fast bench --quick"
     assert [row["error"] for row in whole["medians"]] == ["", "", "refused"]
 
