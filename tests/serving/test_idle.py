@@ -157,11 +157,12 @@ def test_what_a_handler_left_behind_goes_as_by_the_log(tmp_path: Path) -> None:
 def test_what_is_due_is_not_there_any_more(tmp_path: Path) -> None:
     log = FakeLog()
     with running(tmp_path, log) as node, node.client() as client:
-        client.ask("SET k 1 PX 500")
-        assert client.ask("SETNX k 2", "GETDEL none") == [0, None]
+        client.ask("SET k 1 PX 500", "SADD s a", "PEXPIRE s 500")
+        assert client.ask("SETNX k 2", "GETDEL none", "SADD s a") == [0, None, 0]
         log.time_ms += 1000
         look_again(node)
         assert client.ask("GETDEL k") is None
+        assert client.ask("SADD s a") == 1
         assert client.ask("SETNX k 3") == 1
         assert client.ask("GET k") == "3"
 
