@@ -124,6 +124,7 @@ class Driver:
         return Role.JOINING.value if self._soft is None else self._soft.role
 
     # Events: each goes into the core, and asks for a turn.
+
     def wake(self) -> None:
         """Have a turn after all events that are ready now."""
         if not self._turn_due:
@@ -403,11 +404,9 @@ class Driver:
     def snapshot_place(self) -> SnapshotPlace:
         """The newest snapshot, for a serving side that is behind the log."""
         found = self.snapshot
-        return (
-            SnapshotPlace("", 0, 0)
-            if found is None
-            else SnapshotPlace(found.path, found.index, found.term)
-        )
+        if found is None:
+            return SnapshotPlace("", 0, 0)
+        return SnapshotPlace(found.path, found.index, found.term)
 
     def snapshot_taken(self, path: str, index: int, term: int) -> None:
         """The serving side has written a snapshot of everything up to `index`."""
