@@ -20,7 +20,7 @@ from pyraft_fast.consensus.wal import Wal
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import VOTER, Member, Membership
 from pyraft_fast.core.work import HardState
-from pyraft_fast.errors import DamagedFile, StartError
+from pyraft_fast.errors import DamagedFile, StartError, StorageError
 from pyraft_fast.storage import names
 from pyraft_fast.storage import snapshot as snapshots
 from pyraft_fast.storage.disk import OS_DISK, failed
@@ -86,6 +86,8 @@ def open_log(settings: Settings, found: Found) -> Recovered:
     membership = Membership(cluster)
     if snapshot is not None and snapshot.membership:
         membership = Membership.decode(snapshot.membership)
+    if not found.notes:  # with damaged ones about it is not sure that the newest are the best
+        notes += _prune(settings)
     return Recovered(
         wal,
         recovered.identity,
@@ -97,6 +99,15 @@ def open_log(settings: Settings, found: Found) -> Recovered:
         recovered.start,
         notes,
     )
+
+
+def _prune(settings: Settings) -> list[str]:
+    """Each crash may leave the snapshot that was being written, and a node may crash often."""
+    try:
+        snapshots.prune(settings.folder, settings.nid)
+    except StorageError as error:
+        return [f"older snapshots stay for now: {error}"]
+    return []
 
 
 class Readable(Protocol):

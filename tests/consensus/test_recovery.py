@@ -15,7 +15,7 @@ from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import VOTER, Member, Membership
 from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.work import HardState
-from pyraft_fast.errors import DamagedFile
+from pyraft_fast.errors import DamagedFile, StorageError
 from pyraft_fast.limits import KIB
 from pyraft_fast.storage.disk import SECTOR_BYTES
 from pyraft_fast.storage.snapshot import Meta, snapshot_path, write_snapshot
@@ -136,3 +136,40 @@ def test_a_damaged_newest_snapshot_is_passed_over_where_the_log_joins_the_older(
     assert found.snapshot.index == 5
     assert (raft.log.first, raft.log.commit) == (1, 12)
     assert "damaged" in found.notes[0]
+
+
+def snapshots_of(settings: Settings) -> list[int]:
+    return sorted(int(path.stem.split("_")[-1]) for path in Path(settings.folder).glob("*.dat"))
+
+
+def test_what_crashes_left_of_snapshots_goes_at_the_next_start(settings: Settings) -> None:
+    """A writer outlives a node that is killed, and the node never hears of its file."""
+    write_log(settings, [1] * 12, HardState(1, "", 12))
+    for index in (2, 4, 6, 8):
+        write_file(settings, index, 1, index * 1000)
+    _, found = recovered(settings)
+    assert snapshots_of(settings) == [6, 8]
+    assert not found.notes
+
+
+def test_beside_a_damaged_snapshot_all_stay(settings: Settings) -> None:
+    write_log(settings, [1] * 12, HardState(1, "", 12))
+    for index in (2, 4, 6, 8):
+        write_file(settings, index, 1, index * 1000)
+    for path in sorted(Path(settings.folder).glob("*.dat"))[-2:]:
+        path.write_bytes(path.read_bytes()[:-1])
+    _, found = recovered(settings)
+    assert found.snapshot is not None
+    assert found.snapshot.index == 4
+    assert snapshots_of(settings) == [2, 4, 6, 8]
+
+
+def test_a_snapshot_that_cannot_be_deleted_stops_nobody(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(folder: str, nid: str) -> list[str]:
+        raise StorageError("cannot delete it")
+
+    write_log(settings, [1] * 12, HardState(1, "", 12))
+    monkeypatch.setattr(recovery.snapshots, "prune", fails)
+    assert recovered(settings)[1].notes == ["older snapshots stay for now: cannot delete it"]
