@@ -33,8 +33,7 @@ def _set(value: Any) -> RedisSet | None:
 
 
 def _has_all(node: Any, words: Words) -> Any:
-    store, key = node.store, words[1]
-    value = store.find(key) if key in store.deadlines else store.data.get(key)
+    value = node.store.find(words[1])
     if type(value) is RedisSet and (
         value.has(words[2]) if len(words) == 3 else value.has_all(words[2:])
     ):
