@@ -271,7 +271,7 @@ def test_a_link_that_fails_as_it_is_sent_to_has_a_turn_of_its_own(tmp_path: Path
         config = CONFIG._replace(election_ticks_min=1000, election_ticks_max=2000)
         bench = Bench(tmp_path, voters=3, config=config)
         raft, driver_ = lead(bench.driver.raft), bench.driver
-        pump = cast(MagicMock, driver_.publisher.pump)
+        pump = bench.publisher.pump
         await driver_.changed()
         bench.disk_done()
         for nid in ("2", "3"):

@@ -138,24 +138,27 @@ def test_a_damaged_newest_snapshot_is_passed_over_where_the_log_joins_the_older(
     assert "damaged" in found.notes[0]
 
 
+def write_all(settings: Settings) -> None:
+    """A log, and more snapshots of it than are kept."""
+    write_log(settings, [1] * 12, HardState(1, "", 12))
+    for index in (2, 4, 6, 8):
+        write_file(settings, index, 1, index * 1000)
+
+
 def snapshots_of(settings: Settings) -> list[int]:
     return sorted(int(path.stem.split("_")[-1]) for path in Path(settings.folder).glob("*.dat"))
 
 
 def test_what_crashes_left_of_snapshots_goes_at_the_next_start(settings: Settings) -> None:
     """A writer outlives a node that is killed, and the node never hears of its file."""
-    write_log(settings, [1] * 12, HardState(1, "", 12))
-    for index in (2, 4, 6, 8):
-        write_file(settings, index, 1, index * 1000)
+    write_all(settings)
     _, found = recovered(settings)
     assert snapshots_of(settings) == [6, 8]
     assert not found.notes
 
 
 def test_beside_a_damaged_snapshot_all_stay(settings: Settings) -> None:
-    write_log(settings, [1] * 12, HardState(1, "", 12))
-    for index in (2, 4, 6, 8):
-        write_file(settings, index, 1, index * 1000)
+    write_all(settings)
     for path in sorted(Path(settings.folder).glob("*.dat"))[-2:]:
         path.write_bytes(path.read_bytes()[:-1])
     _, found = recovered(settings)
