@@ -18,9 +18,11 @@ run: $(VENV)/.ready-run
 	@echo "try: redis-cli -p $(PORT) set key value   (Ctrl-C stops the node)"
 	@exec $(BIN)/pyraft-fast -i 1 -a 127.0.0.1:$(PORT) --dir $(DIR) $(ARGS)
 
-## Every check and test.
+## Every check and test. Most tests wait for nodes, so files of them run side by side: WORKERS=1 for
+## one after another, ARGS="-n 0 --pdb" to look into one.
+WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 7 ? cores + 1 : 8)))
 test: check
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 ## Style and types only; changes nothing.
 check: $(VENV)/.ready-test

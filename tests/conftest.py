@@ -12,8 +12,9 @@ from typing import Final
 
 import pytest
 
-REWRITTEN: Final = pytest.StashKey[list[str]]()
-ROUNDS: Final = pytest.StashKey[list[str]]()  # a line of the table at the end for each fault
+# Properties of a test that are said at the end: with several workers only its report gets there.
+REWRITTEN: Final = "rewritten"  # the name of a transcript
+ROUND: Final = "round"  # a line of the table of faults
 ROUNDS_HEAD: Final = f"{'fault':31}{'operations':>11}{'unknown':>9}{'silence':>10}{'slowest':>10}"
 
 if (
@@ -31,15 +32,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def said(reporter: pytest.TerminalReporter, name: str) -> list[str]:
+    """What tests that ran have said under `name`, in the order of their ends."""
+    reports = [*reporter.stats.get("passed", []), *reporter.stats.get("failed", [])]
+    return [
+        text
+        for report in reports
+        if report.when == "call"
+        for key, text in report.user_properties
+        if key == name
+    ]
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """What each fault cost, and with --rewrite-golden which transcripts have changed."""
-    if rounds := config.stash.get(ROUNDS, []):
+    if rounds := said(terminalreporter, ROUND):
         terminalreporter.section("faults: the longest time without an acknowledged write")
         for line in [ROUNDS_HEAD, *rounds]:
             terminalreporter.write_line(line)
     if config.getoption("--rewrite-golden"):
-        names = config.stash.get(REWRITTEN, [])
-        said = ", ".join(sorted(names)) if names else "none"
-        terminalreporter.write_line(f"golden transcripts rewritten: {said}")
+        names = ", ".join(sorted(said(terminalreporter, REWRITTEN))) or "none"
+        terminalreporter.write_line(f"golden transcripts rewritten: {names}")

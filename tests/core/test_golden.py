@@ -22,7 +22,7 @@ def test_the_rules_do_what_the_transcript_says(path: Path, request: pytest.Fixtu
     found, played = path.read_text(), play(path)
     if request.config.getoption("--rewrite-golden") and found != played:
         path.write_text(played)
-        request.config.stash.setdefault(REWRITTEN, []).append(path.name)
+        request.node.user_properties.append((REWRITTEN, path.name))
         return
     assert played == found
 

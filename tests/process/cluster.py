@@ -62,13 +62,24 @@ def moment(dice: random.Random) -> None:
     eventually(lambda: time.monotonic() >= until, poll_seconds=0.0005)
 
 
+def ports() -> range:
+    """Where this process may look for P, with P + 1; tests that run side by side share none.
+
+    Below the range that the kernel hands out by itself.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % workers
+    share = 22_000 // workers
+    return range(10_000 + worker * share, 10_000 + (worker + 1) * share - 1)
+
+
 def free_port() -> int:
-    """A port P with P and P + 1 free now, below the range the kernel hands out by itself.
+    """A port P with P and P + 1 free now.
 
     Never one that was given to somebody here before, who may be about to use it.
     """
     for _ in range(1000):
-        port = random.randrange(10_000, 32_000)
+        port = random.choice(ports())
         if GIVEN.intersection((port, port + 1)):
             continue
         with contextlib.ExitStack() as held:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROUNDS
+from tests.conftest import ROUND
 from tests.process.cluster import Cluster, Node
 from tests.process.scene import SILENCE_SECONDS_MAX, Judged, Verdict
 
@@ -60,7 +60,7 @@ def judged(request: pytest.FixtureRequest) -> Judged:
     """
 
     def judge(fault: str, verdict: Verdict, cluster: Cluster) -> None:
-        request.config.stash.setdefault(ROUNDS, []).append(verdict.row(fault))
+        request.node.user_properties.append((ROUND, verdict.row(fault)))
         assert not verdict.wrong, "\n".join([*verdict.wrong, cluster.tails()])
         assert verdict.operations > 50
         assert verdict.silence_seconds < SILENCE_SECONDS_MAX, cluster.tails()
