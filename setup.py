@@ -17,6 +17,7 @@ NAMES = (
     "_dice", "_digest", "_entry", "_hub", "_pen", "_quorum", "_ranks", "_resp", "_ring", "_turn",
     "_wire",
 )  # fmt: skip
+COLD_PATHS = ["-include", "ext/cold_paths.h"]
 SHARED = sorted(glob("ext/*.h") + glob("ext/*.pxi"))
 COMPILED = [
     *sorted(set(glob("pyraft_fast/core/*.py")) - {"pyraft_fast/core/__init__.py"}),
@@ -40,7 +41,7 @@ def extension(name: str) -> Extension:
         [f"ext/{name}.pyx"],
         include_dirs=["ext"],
         depends=SHARED,
-        extra_compile_args=["-O2", "-Wall", "-Wsign-compare"],
+        extra_compile_args=["-O2", "-Wall", "-Wsign-compare", *COLD_PATHS],
         define_macros=[("CYTHON_TRACE", "1")] if TRACE else [],
     )
     ext.cython_directives = {
@@ -56,12 +57,15 @@ def consensus() -> list[Extension]:
     """Not for a command that only asks about the package: translating takes some seconds."""
     if not {"build", "build_ext", "bdist_wheel", "editable_wheel", "install"} & set(sys.argv):
         return []
-    return mypycify(
+    extensions = mypycify(
         # Types are checked by `make check`, where all that is imported is there.
         ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent", *COMPILED],
         opt_level="2",
         group_name="pyraft_fast._consensus",
     )
+    for compiled in extensions:
+        compiled.extra_compile_args = [*compiled.extra_compile_args, *COLD_PATHS]
+    return extensions
 
 
 setup(

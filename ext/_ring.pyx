@@ -44,6 +44,7 @@ cdef extern from "ring_atomics.h" nogil:
         uint32_t reader_sleeps
         uint32_t writer_waits
         uint64_t turn
+        uint64_t heard
     uint64_t ring_load_position(const uint64_t* word)
     void ring_store_position(uint64_t* word, uint64_t value)
     uint32_t ring_load_once(const uint32_t* word)
@@ -53,11 +54,13 @@ cdef extern from "ring_atomics.h" nogil:
     void ring_fence()
     void ring_write_notice(ring_control* control, const uint64_t* words)
     int ring_read_notice(const ring_control* control, uint64_t* words)
+    uint64_t ring_forks
+    int ring_count_forks()
 
 cdef enum:
     CONTROL_BYTES = 4096
     FRAME_BYTES = 8  # length and flags before each frame's bytes
-    LAYOUT_VERSION = 2
+    LAYOUT_VERSION = 3
     WHOLE = 0
     FIRST = 1
     MIDDLE = 2
@@ -70,6 +73,9 @@ cdef uint64_t SIZE_MAX = 1 << 31  # the waiting writer's wish must fit 32 bits
 
 DEBUG = bool(RING_DEBUG)
 SIZE_MIN = 4096
+
+if ring_count_forks():
+    raise MemoryError("no room to be told of forks")
 
 
 cdef inline uint64_t align8(uint64_t length) noexcept nogil:
@@ -96,9 +102,11 @@ cdef class Ring:
     cdef uint64_t _size
     cdef int _fd
     cdef int _pid
+    cdef uint64_t _forks
     # writing half
     cdef uint64_t _head
     cdef uint64_t _tail_seen
+    cdef uint64_t _heard
     cdef bint _waiting
     cdef object _partial  # the record that is partly published
     cdef Py_ssize_t _partial_bytes
@@ -207,7 +215,7 @@ cdef class Ring:
     cdef int _alive(self) except -1:
         if self._control == NULL:
             raise InvariantError("the ring is closed")
-        if getpid() != self._pid:
+        if ring_forks != self._forks:  # asking for the process id is a system call
             raise InvariantError(f"the ring belongs to process {self._pid}, before the fork")
         return 0
 
@@ -265,6 +273,12 @@ cdef class Ring:
         cdef uint64_t[3] words = [first, second, third]
         ring_write_notice(self._control, words)
         ring_fence()  # before anybody is told of what they stand for
+
+    def hear(self, uint64_t count, /):
+        """Say that this process has read `count` more bytes from the pipe beside the ring."""
+        self._alive()
+        self._heard += count
+        ring_store_position(&self._control.heard, self._heard)
 
     cdef int _put_fragments(self, const unsigned char* data, Py_ssize_t length) except -1:
         cdef uint64_t chunk, rest, contiguous
@@ -383,6 +397,11 @@ cdef class Ring:
             return words[0], words[1], words[2]
         return None
 
+    def heard(self):
+        """How many bytes the writer has read from the pipe beside the ring."""
+        self._alive()
+        return ring_load_position(&self._control.heard)
+
     def sleep(self):
         """Announce that this side sleeps; False when something has come: take again instead.
 
@@ -465,11 +484,13 @@ cdef Ring _ring_over(int fd, _Mapping mapping):
     cdef Ring ring = Ring.__new__(Ring)
     ring._fd = fd
     ring._pid = getpid()
+    ring._forks = ring_forks
     ring._mapping = mapping
     ring._view = memoryview(mapping)
     ring._control = <ring_control*> mapping.base
     ring._data = mapping.base + CONTROL_BYTES
     ring._size = ring._control.size
+    ring._heard = ring_load_position(&ring._control.heard)
     ring._head = ring._head_seen = ring_load_position(&ring._control.head)
     ring._tail = ring._tail_seen = ring._taken = ring_load_position(&ring._control.tail)
     return ring

@@ -9,6 +9,8 @@
  * With a full fence between both pairs at least one side sees the other's store, on any CPU, so
  * either the sleeper finds what came or the waker finds the sleeper.
  *
+ * `heard` is the writer's, too: it is about the pipe that lies beside the ring.
+ *
  * The notice is three words that must be seen together: its `turn` is odd while they are written and
  * another one afterwards. A reader that meets a change sees none of it; it never waits.
  *
@@ -17,6 +19,7 @@
 #ifndef PYRAFT_FAST_RING_ATOMICS_H
 #define PYRAFT_FAST_RING_ATOMICS_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,13 +46,27 @@ typedef struct {
     uint64_t turn; /* of the notice; even: it is whole */
     uint64_t notice[3];
     char gap5[128 - 32];
+    uint64_t heard; /* bytes that the writer has read from its pipe, since the beginning */
+    char gap6[128 - 8];
 } ring_control;
 
 _Static_assert(offsetof(ring_control, head) == 128, "layout of the control page");
 _Static_assert(offsetof(ring_control, tail) == 256, "layout of the control page");
 _Static_assert(offsetof(ring_control, reader_sleeps) == 384, "layout of the control page");
 _Static_assert(offsetof(ring_control, writer_waits) == 512, "layout of the control page");
+_Static_assert(offsetof(ring_control, heard) == 768, "layout of the control page");
 _Static_assert(__atomic_always_lock_free(8, 0), "64-bit atomics must not take locks");
+
+static uint64_t ring_forks; /* between this process and the one that loaded the module */
+
+static void ring_forked(void) {
+    ring_forks++;
+}
+
+/* Once, when the module is loaded; 0, or an error number. */
+static inline int ring_count_forks(void) {
+    return pthread_atfork(NULL, NULL, ring_forked);
+}
 
 static inline uint64_t ring_load_position(const uint64_t *word) {
     return __atomic_load_n(word, __ATOMIC_ACQUIRE);

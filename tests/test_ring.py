@@ -258,7 +258,7 @@ def test_a_forgotten_ring_leaves_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "call", ["publish", "wake_needed", "take", "release", "sleep", "stats", "posted"]
+    "call", ["publish", "wake_needed", "take", "release", "sleep", "stats", "posted", "heard"]
 )
 def test_a_closed_ring_refuses(call: str) -> None:
     ring = Ring.create(SIZE)
@@ -430,10 +430,23 @@ def test_a_notice_that_is_being_written_is_not_seen(product: tuple[Ring, Ring]) 
     assert reader.posted() is None
 
 
+# The pipe beside it
+
+
+def test_the_reader_knows_how_much_of_the_pipe_was_read(ends: tuple[Any, Any]) -> None:
+    writer, reader = ends
+    assert reader.heard() == 0
+    for count, total in ((5, 5), (2**32, 2**32 + 5), (1, 2**32 + 6)):
+        writer.hear(count)
+        assert reader.heard() == total
+
+
 # Against the twin
 
 
-NAMES = ("publish", "publish", "take", "release", "sleep", "wake", "post", "posted")
+NAMES = (
+    "publish", "publish", "take", "release", "sleep", "wake", "post", "posted", "hear", "heard",
+)  # fmt: skip
 CALLS = st.lists(
     st.tuples(
         st.sampled_from(NAMES),

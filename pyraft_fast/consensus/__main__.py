@@ -36,7 +36,7 @@ class Process:
         self._ends = ends
         self._parent_pid = parent_pid
         self._node: Node | None = None
-        self._parent = ParentPipe(self._start, self._shut_down, self._describe)
+        self._parent = ParentPipe(self._start, self._shut_down, self._describe, ends.ring.hear)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:

@@ -40,7 +40,8 @@ class ParentPipe(asyncio.BufferedProtocol):
     """This process' end of the pipe.
 
     `on_start` gets the settings of the first message and returns who serves the others;
-    `on_shutdown` is called for the last one. `describe` gives the state for a FATAL text.
+    `on_shutdown` is called for the last one. `describe` gives the state for a FATAL text, and
+    `hear` tells the serving side how many bytes were read.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class ParentPipe(asyncio.BufferedProtocol):
         on_start: Callable[[dict[str, object]], Served],
         on_shutdown: Callable[[], None],
         describe: Callable[[], str],
+        hear: Callable[[int], None],
     ) -> None:
         self._on_start = on_start
         self._on_shutdown = on_shutdown
         self._describe = describe
+        self._hear = hear
         self._decoder = pipe.Decoder()
         self._transport: asyncio.Transport | None = None
         self._served: Served | None = None
@@ -72,6 +75,7 @@ class ParentPipe(asyncio.BufferedProtocol):
         return self._decoder.get_buffer(sizehint)
 
     def buffer_updated(self, nbytes: int) -> None:
+        self._hear(nbytes)
         try:
             self._decoder.buffer_updated(nbytes)
             for message in self._decoder.messages():

@@ -13,10 +13,7 @@ has to be cut. The decoder never allocates what a length merely claims.
 
 from __future__ import annotations
 
-import fcntl
-import socket
 import struct
-import termios
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -29,7 +26,6 @@ PREFIX: Final = struct.Struct("<IB")
 PROPOSE_HEAD: Final = struct.Struct("<QQI")
 READ_BYTES: Final = 256 * KIB
 KEEP_BYTES: Final = 4 * READ_BYTES  # a buffer grown past this is dropped when it is empty again
-NO_BYTES: Final = bytes(4)  # an int of 0, as the kernel writes it
 ROLES: Final = ("follower", "candidate", "leader", "learner", "joining", "removed")
 OPS: Final = ("add", "remove", "promote", "demote", "address")
 
@@ -252,11 +248,6 @@ def _prefix(number: int, length: int) -> bytes:
     if length > PIPE_FRAME_BYTES_MAX:
         raise ProtocolError(f"a message of {length} bytes passes the bound of the pipe")
     return PREFIX.pack(length, number)
-
-
-def has_unread(end: socket.socket) -> bool:
-    """Whether the other end of the pipe has not yet read all that was written to this one."""
-    return fcntl.ioctl(end.fileno(), termios.TIOCOUTQ, NO_BYTES) != NO_BYTES
 
 
 class Decoder:

@@ -70,6 +70,10 @@ class Reader:
         """The three words on the writer's notice, together; None while they change."""
         return self._ring.posted()
 
+    def heard(self) -> int:
+        """How many bytes the writer has read from the pipe, since the beginning."""
+        return self._ring.heard()
+
     def _give_back(self) -> None:
         if self._ring.release():
             wake(self._writer_bell)

@@ -53,6 +53,8 @@ class ConsensusChild:
         self.release = self._child.reader.release
         self.sleep = self._child.reader.sleep
         self.lease = self._child.reader.posted
+        self._heard_bytes = self._child.reader.heard
+        self._sent_bytes = 0  # what the pipe has taken
         self._decoder = pipe.Decoder()
         self._backlog: deque[bytes | memoryview] = deque()
         self._open = True
@@ -73,7 +75,7 @@ class ConsensusChild:
 
     def is_behind(self) -> bool:
         """Whether something waits here or in the pipe."""
-        return self._open and (bool(self._backlog) or pipe.has_unread(self._pipe))
+        return self._open and (bool(self._backlog) or self._heard_bytes() != self._sent_bytes)
 
     def read(self, context: int, by_lease: bool) -> None:
         """Ask for a read index; a process that takes nothing any more is asked no more."""
@@ -117,6 +119,7 @@ class ConsensusChild:
             sent = 0
         except OSError:  # the process is gone; reading from the pipe tells that
             return
+        self._sent_bytes += sent
         if sent < sum(map(len, parts)):
             self._backlog.append(memoryview(b"".join(parts))[sent:])
             self._loop.add_writer(self._pipe.fileno(), self._drained)
@@ -138,6 +141,7 @@ class ConsensusChild:
             except OSError:  # the process is gone; reading from the pipe tells that
                 backlog.clear()
                 return
+            self._sent_bytes += sent
             while sent:
                 part = backlog.popleft()
                 if sent < len(part):

@@ -27,10 +27,10 @@ SIZES = (4096, 8192, 65536)
 
 def random_calls(dice: Random, size: int, count: int) -> list[Call]:
     """Calls with arguments; some rounds mostly write, some mostly read, sizes of all kinds."""
-    weights = dice.choice(((6, 2, 2, 1, 1, 1, 1), (3, 4, 4, 2, 1, 1, 1), (5, 1, 1, 1, 1, 1, 1)))
+    mostly = dice.choice(((6, 2, 2, 1, 1), (3, 4, 4, 2, 1), (5, 1, 1, 1, 1)))
     calls: list[Call] = []
-    names = ("publish", "take", "release", "sleep", "wake", "post", "posted")
-    for name in dice.choices(names, weights, k=count):
+    names = ("publish", "take", "release", "sleep", "wake", "post", "posted", "hear", "heard")
+    for name in dice.choices(names, (*mostly, 1, 1, 1, 1), k=count):
         kind = dice.random()
         if kind < 0.6:
             argument = dice.randint(1, 200)
@@ -95,6 +95,12 @@ class Player:
     def posted(self, _: int) -> object:
         return self.reader.posted()
 
+    def hear(self, count: int) -> object:
+        return self.writer.hear(count)
+
+    def heard(self, _: int) -> object:
+        return self.reader.heard()
+
     def finish(self) -> None:
         """Let everything through that still waits."""
         while True:
@@ -134,7 +140,7 @@ def go_mad(dice: Random, calls: list[Call], size: int) -> str:
     """Play, with the shared memory overwritten in between; "" when only refusals came of it."""
     with RingPair(size) as (writer, reader):
         player = Player(writer, reader)
-        control = (0, 8, 16, 128, 256, 384, 512, 640, 648)
+        control = (0, 8, 16, 128, 256, 384, 512, 640, 648, 768)
         for at in range(0, len(calls), 5):
             player.play(calls[at : at + 5])
             place = dice.choice((*control, CONTROL_BYTES + dice.randrange(size // 8) * 8))

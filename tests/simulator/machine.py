@@ -93,7 +93,6 @@ class SimPipe:
         self.child = child
         self.arrived: list[bytes] = []
         self.at_end = False
-        self.unread = 0  # bytes that consensus has not taken yet
 
     def fileno(self) -> int:
         return self.child.pipe_fd
@@ -101,7 +100,6 @@ class SimPipe:
     def sendmsg(self, parts: Sequence[bytes | memoryview]) -> int:
         data = b"".join(parts)
         child = self.child
-        self.unread += len(data)
         child.process.after(child.pipe_delay(), child.transport.deliver, data)
         return len(data)
 
@@ -154,7 +152,6 @@ class SimPipeTransport:
         if self.protocol is None:
             self.early.append(data)
             return
-        self.child.pipe.unread -= len(data)
         at = 0
         while at < len(data):
             view = self.protocol.get_buffer(-1)

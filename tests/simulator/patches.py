@@ -349,7 +349,6 @@ def replacements(simulation: Simulation) -> Iterator[tuple[object, str, Any]]:
     yield parent, "os", SimOs()
     yield __main__, "os", SimOs()
     yield child, "start_child", start_child
-    yield pipe, "has_unread", lambda end: end.unread > 0
     for module in (ring, child, __main__, diskwork):
         for name, function in (("wake", wake), ("clear", clear)):
             if hasattr(module, name):

@@ -17,8 +17,8 @@ from pyraft_fast.limits import RECORD_BYTES_MAX
 
 CONTROL_BYTES = 4096
 MAGIC = int.from_bytes(b"raftring", "little")
-VERSION = 2
-HEAD, TAIL, SLEEPS, WAITS, TURN = 128, 256, 384, 512, 640
+VERSION = 3
+HEAD, TAIL, SLEEPS, WAITS, TURN, HEARD = 128, 256, 384, 512, 640, 768
 NOTICE = TURN + 8
 WHOLE, FIRST, MIDDLE, LAST, PAD = range(5)
 
@@ -32,6 +32,7 @@ class TwinRing:
         self.size = len(self.map) - CONTROL_BYTES
         self.head = self.get(HEAD)
         self.tail = self.taken = self.get(TAIL)
+        self.told = self.get(HEARD)
         self.record: object = None
         self.offset = 0
         self.parts: list[bytes] | None = None
@@ -110,7 +111,14 @@ class TwinRing:
         self.put(TURN, (self.get(TURN) + 2) % 2**64)
         struct.pack_into("<3Q", self.map, NOTICE, *words)
 
+    def hear(self, count: int) -> None:
+        self.told += count
+        self.put(HEARD, self.told)
+
     # The reading half
+
+    def heard(self) -> int:
+        return self.get(HEARD)
 
     def posted(self) -> tuple[int, ...] | None:
         if self.get(TURN) % 2:
