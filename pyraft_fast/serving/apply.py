@@ -79,7 +79,9 @@ class Applier(_turn.Place):
         self._runs_until = 0.0
 
     def give_way(self) -> None:
-        """Between two records: let others have the processor if nobody here waits for what follows.
+        """Between two records: let others have the processor if nobody here waits for anything.
+
+        Neither for what follows nor for an answer that is made and leaves at the end of the turn.
 
         A follower takes what was committed in portions of milliseconds. Where processors are few
         its own consensus would stand behind each, and with it whoever waits for the entries that it
@@ -88,7 +90,8 @@ class Applier(_turn.Place):
         """
         began = now = time.monotonic()
         if began >= self._runs_until:
-            if self._proposer.idle and self._gate.idle and self._track.every != 1:
+            waited_for = self._dirty or not (self._proposer.idle and self._gate.idle)
+            if not waited_for and self._track.every != 1:
                 os.sched_yield()
                 now = time.monotonic()
             self._runs_until = now + max(RUN_SECONDS, now - began)

@@ -36,12 +36,15 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Processor:
     return made
 
 
-def applier_of(proposer: bool = True, gate: bool = True, mode: str = SAMPLED) -> Applier:
+def applier_of(
+    proposer: bool = True, gate: bool = True, mode: str = SAMPLED, answered: bool = False
+) -> Applier:
     host: Any = SimpleNamespace(store=SimpleNamespace(notes=None))
     waiting: Any = SimpleNamespace(idle=proposer)
     reading: Any = SimpleNamespace(idle=gate)
     rows: Any = None
-    return Applier(host, rows, waiting, reading, [], lambda: None, Track(mode, host.store))
+    dirty: list[Any] = [object()] if answered else []
+    return Applier(host, rows, waiting, reading, dirty, lambda: None, Track(mode, host.store))
 
 
 def run(applier: Applier, processor: Processor, seconds: float) -> int:
@@ -65,8 +68,13 @@ def test_who_was_away_for_long_works_for_as_long(processor: Processor) -> None:
 
 @pytest.mark.parametrize(
     "applier",
-    [applier_of(proposer=False), applier_of(gate=False), applier_of(mode=ALL)],
-    ids=["a write waits", "a read waits", "others wait for its digests"],
+    [
+        applier_of(proposer=False),
+        applier_of(gate=False),
+        applier_of(mode=ALL),
+        applier_of(answered=True),
+    ],
+    ids=["a write waits", "a read waits", "others wait for its digests", "an answer is to leave"],
 )
 def test_where_somebody_waits_it_goes_on(applier: Applier, processor: Processor) -> None:
     assert run(applier, processor, 100 * RUN_SECONDS) == 0
