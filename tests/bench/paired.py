@@ -23,7 +23,7 @@ from pathlib import Path
 from pyraft_fast.bench import load
 from pyraft_fast.bench.measure import Usage
 from pyraft_fast.bench.model import Point
-from pyraft_fast.bench.peers import Ours
+from pyraft_fast.bench.peers import Ours, Server
 from tests.bench.progress import progress
 
 PROBE_REQUESTS = 20_000
@@ -70,7 +70,7 @@ def spread(before: list[float], after: list[float]) -> str:
     return f"{middle:.3f} [{low:.3f}-{high:.3f}]"
 
 
-def run(server: Ours, point: Point) -> tuple[float, dict[str, float]]:
+def run(server: Server, point: Point) -> tuple[float, dict[str, float]]:
     """One load: rate, and CPU of each process in microseconds an operation."""
     port = server.port()
     load.prepare(port, point.work, point.requests)
