@@ -82,6 +82,18 @@ def run(server: Server, point: Point) -> tuple[float, dict[str, float]]:
     return rate, cpu
 
 
+def alternate(
+    servers: Sequence[Server], point: Point, args: argparse.Namespace, seen: Seen, what: str
+) -> None:
+    """Load both in turn, in each round the other one first: `args` has `rounds` and `seconds`."""
+    rates = [run(server, point)[0] for server in servers]
+    point = dataclasses.replace(point, requests=int(min(rates) * args.seconds))
+    for turn in range(args.rounds):
+        for which in (0, 1) if turn % 2 else (1, 0):
+            seen.add(which, *run(servers[which], point))
+        progress(f"{what}, round {turn + 1} of {args.rounds}")
+
+
 def one_pair(args: argparse.Namespace, seen: dict[str, Seen], pair: int) -> None:
     flags = (shlex.split(args.before_flags), shlex.split(args.after_flags))
     roots = (args.before, args.after)
@@ -97,12 +109,7 @@ def one_pair(args: argparse.Namespace, seen: dict[str, Seen], pair: int) -> None
                     "paired", verb, args.clients, int(pipeline), args.size, args.keys,
                     PROBE_REQUESTS,
                 )  # fmt: skip
-                rates = [run(server, point)[0] for server in servers]
-                point = dataclasses.replace(point, requests=int(min(rates) * args.seconds))
-                for turn in range(args.rounds):
-                    for which in (0, 1) if turn % 2 else (1, 0):
-                        seen[work].add(which, *run(servers[which], point))
-                    progress(f"pair {pair}, {work}, round {turn + 1} of {args.rounds}")
+                alternate(servers, point, args, seen[work], f"pair {pair}, {work}")
         finally:
             for server in servers:
                 server.stop()

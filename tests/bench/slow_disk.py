@@ -11,7 +11,6 @@ with the middle half of them. It decides nothing.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import statistics
 import subprocess
@@ -22,7 +21,7 @@ from typing import Final
 from pyraft_fast.bench import load
 from pyraft_fast.bench.model import Point
 from pyraft_fast.bench.peers import Ours, Redis, Server
-from tests.bench.paired import PROBE_REQUESTS, Seen, run, spread
+from tests.bench.paired import PROBE_REQUESTS, Seen, alternate, spread
 from tests.bench.progress import progress
 
 SOURCE: Final = Path(__file__).with_name("slow_sync.c")
@@ -55,12 +54,8 @@ def one_pair(
             load.fill(server.port(), KEYS, SIZE)
         verb, _, pipeline = work.partition(":")
         point = Point("disk", verb, CLIENTS, int(pipeline), SIZE, KEYS, PROBE_REQUESTS)
-        rates = [run(server, point)[0] for server in servers]
-        point = dataclasses.replace(point, requests=int(min(rates) * args.seconds))
-        for turn in range(args.rounds):
-            for which in (0, 1) if turn % 2 else (1, 0):
-                seen.add(which, *run(servers[which], point))
-            progress(f"{nodes} nodes, {work}, {disk}, round {turn + 1} of {args.rounds}")
+        what = f"{work}, {nodes} nodes, {disk['SLOW_SYNC_US']} us"
+        alternate(servers, point, args, seen, what)
     finally:
         for server in servers:
             server.stop()
