@@ -12,12 +12,13 @@ middle half of them. `--pairs` starts both anew so many times. It decides nothin
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import shlex
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pyraft_fast.bench import load
@@ -82,6 +83,22 @@ def run(server: Server, point: Point) -> tuple[float, dict[str, float]]:
     return rate, cpu
 
 
+@contextlib.contextmanager
+def up(servers: Sequence[Server], keys: int, size: int) -> Iterator[None]:
+    """The servers run, each with so many keys."""
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            for number, server in enumerate(servers):
+                folder = Path(name) / str(number)
+                folder.mkdir()
+                server.start(folder)
+                load.fill(server.port(), keys, size)
+            yield
+        finally:
+            for server in servers:
+                server.stop()
+
+
 def alternate(
     servers: Sequence[Server], point: Point, args: argparse.Namespace, seen: Seen, what: str
 ) -> None:
@@ -98,21 +115,13 @@ def one_pair(args: argparse.Namespace, seen: dict[str, Seen], pair: int) -> None
     flags = (shlex.split(args.before_flags), shlex.split(args.after_flags))
     roots = (args.before, args.after)
     servers = [Version(root, args.nodes, flag) for root, flag in zip(roots, flags, strict=True)]
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            for number, server in enumerate(servers):
-                server.start(Path(folder) / str(number))
-                load.fill(server.port(), args.keys, args.size)
-            for work in args.works.split(","):
-                verb, _, pipeline = work.partition(":")
-                point = Point(
-                    "paired", verb, args.clients, int(pipeline), args.size, args.keys,
-                    PROBE_REQUESTS,
-                )  # fmt: skip
-                alternate(servers, point, args, seen[work], f"pair {pair}, {work}")
-        finally:
-            for server in servers:
-                server.stop()
+    with up(servers, args.keys, args.size):
+        for work in args.works.split(","):
+            verb, _, pipeline = work.partition(":")
+            point = Point(
+                "paired", verb, args.clients, int(pipeline), args.size, args.keys, PROBE_REQUESTS
+            )
+            alternate(servers, point, args, seen[work], f"pair {pair}, {work}")
 
 
 def main() -> None:

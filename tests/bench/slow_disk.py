@@ -18,10 +18,9 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from pyraft_fast.bench import load
 from pyraft_fast.bench.model import Point
 from pyraft_fast.bench.peers import Ours, Redis, Server
-from tests.bench.paired import PROBE_REQUESTS, Seen, alternate, spread
+from tests.bench.paired import PROBE_REQUESTS, Seen, alternate, spread, up
 from tests.bench.progress import progress
 
 SOURCE: Final = Path(__file__).with_name("slow_sync.c")
@@ -41,24 +40,17 @@ def library(folder: Path) -> Path:
 
 
 def one_pair(
-    folder: Path, nodes: int, work: str, disk: dict[str, str], args: argparse.Namespace, seen: Seen
+    nodes: int, work: str, disk: dict[str, str], args: argparse.Namespace, seen: Seen
 ) -> None:
     """Start both and load them in turn."""
     redis = Redis("redis-always", "redis, appendfsync always", SYNCED)
     servers: list[Server] = [redis, Ours(f"ours-{nodes}", f"{nodes} nodes", nodes)]
-    try:
-        for server in servers:
-            server.env = disk
-            (folder / server.name).mkdir(parents=True)
-            server.start(folder / server.name)
-            load.fill(server.port(), KEYS, SIZE)
-        verb, _, pipeline = work.partition(":")
-        point = Point("disk", verb, CLIENTS, int(pipeline), SIZE, KEYS, PROBE_REQUESTS)
-        what = f"{work}, {nodes} nodes, {disk['SLOW_SYNC_US']} us"
-        alternate(servers, point, args, seen, what)
-    finally:
-        for server in servers:
-            server.stop()
+    for server in servers:
+        server.env = disk
+    verb, _, pipeline = work.partition(":")
+    point = Point("disk", verb, CLIENTS, int(pipeline), SIZE, KEYS, PROBE_REQUESTS)
+    with up(servers, KEYS, SIZE):
+        alternate(servers, point, args, seen, f"{work}, {nodes} nodes, {disk['SLOW_SYNC_US']} us")
 
 
 def main() -> None:
@@ -79,9 +71,8 @@ def main() -> None:
                 for more in args.more.split(","):
                     seen = Seen()
                     disk = {"LD_PRELOAD": str(made), "SLOW_SYNC_US": more}
-                    for pair in range(args.pairs):
-                        folder = Path(name) / f"{work}-{nodes}-{more}-{pair}"
-                        one_pair(folder, nodes, work, disk, args, seen)
+                    for _ in range(args.pairs):
+                        one_pair(nodes, work, disk, args, seen)
                     progress("")
                     redis, ours = (statistics.median(rates) for rates in seen.rates)
                     print(

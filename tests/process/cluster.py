@@ -69,8 +69,9 @@ def ports() -> range:
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % workers
-    share = 22_000 // workers
-    return range(10_000 + worker * share, 10_000 + (worker + 1) * share - 1)
+    share = (32_000 - 10_000) // workers
+    first = 10_000 + worker * share
+    return range(first, first + share - 1)
 
 
 def free_port() -> int:

@@ -186,7 +186,8 @@ def test_killed_serving_process_takes_the_consensus_process_and_frees_both_ports
     node.process.wait(5)
     # Its main thread gone, a process may have its disk thread, and its sockets, a moment more.
     eventually(lambda: can_bind(node.port) and can_bind(node.port + 1), 1.0, "both ports free")
-    eventually(lambda: set(os.listdir("/dev/shm")) <= shared)  # other tests' locks come and go
+    # Locks of tests that run beside this one come and go.
+    eventually(lambda: set(os.listdir("/dev/shm")) <= shared, 1.0, "nothing stays in /dev/shm")
 
 
 def test_nothing_is_left_when_both_processes_are_killed(node: Node) -> None:
@@ -198,7 +199,8 @@ def test_nothing_is_left_when_both_processes_are_killed(node: Node) -> None:
     os.kill(node.pid, signal.SIGKILL)
     os.kill(child, signal.SIGKILL)
     eventually(lambda: not alive(child) and not alive(node.pid), 5)
-    eventually(lambda: set(os.listdir("/dev/shm")) <= shared)  # other tests' locks come and go
+    # Locks of tests that run beside this one come and go.
+    eventually(lambda: set(os.listdir("/dev/shm")) <= shared, 1.0, "nothing stays in /dev/shm")
 
 
 class Writer(threading.Thread):
