@@ -27,7 +27,7 @@ cdef extern from "pen_thread.h" nogil:
     ctypedef struct pen:
         int error
         uint64_t took_ns
-    pen* pen_start(int bell)
+    pen* pen_start(int bell, int may_pass)
     void pen_begin(pen* p, int fd, const char* data, size_t length, off_t offset, int is_synced)
     void pen_do(pen* p, int fd, const char* data, size_t length, off_t offset, int is_synced)
     int pen_state(pen* p)
@@ -41,7 +41,9 @@ cdef class Pen:
     """One write at a time, on a thread of its own. The caller's methods are for one thread.
 
     `bell` is an eventfd that is rung when a write is done; it stays the caller's and must live
-    longer than the pen.
+    longer than the pen. `blank_behind` says that files hold nothing but zeros behind what is
+    written synced: then whole blocks may be written, past the page cache and without the thread,
+    where the system can.
     """
 
     cdef pen* _pen
@@ -50,10 +52,10 @@ cdef class Pen:
     def __cinit__(self):
         self._pen = NULL
 
-    def __init__(self, int bell):
+    def __init__(self, int bell, bint blank_behind=False):
         if self._pen != NULL:
             raise InvariantError("a pen is started once")
-        self._pen = pen_start(bell)
+        self._pen = pen_start(bell, blank_behind)
         if self._pen == NULL:
             raise OSError(errno, os.strerror(errno))
 

@@ -122,7 +122,7 @@ class LogWriter:
         self._on_note = on_note
         self._loop = asyncio.get_running_loop()
         self._bell = make_bell()
-        self._pen = Pen(self._bell)
+        self._pen = Pen(self._bell, blank_behind=True)  # the log is filled with zeros ahead
         self._helper = Helper(self._helped)
         self._loop.add_reader(self._bell, self._written)
         self._jobs: deque[Job] = deque()

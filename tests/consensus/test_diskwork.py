@@ -345,8 +345,8 @@ class TimedPen:
     took_us = 0
     made: ClassVar[list[str]] = []
 
-    def __init__(self, bell: int) -> None:
-        self._pen = Pen(bell)
+    def __init__(self, bell: int, blank_behind: bool) -> None:
+        self._pen = Pen(bell, blank_behind)
         self.stop, self.wait = self._pen.stop, self._pen.wait
         self.made.clear()
 

@@ -153,8 +153,9 @@ class SimWork:
 class SimPen(SimWork):
     """The pen: writes at one moment, and rings its bell."""
 
-    def __init__(self, bell: int) -> None:
+    def __init__(self, bell: int, blank_behind: bool) -> None:
         super().__init__()
+        assert blank_behind
         self._bell = bell
         self._job: tuple[int, bytes, int, bool] | None = None
         self._error: OSError | None = None
