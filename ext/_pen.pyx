@@ -1,9 +1,10 @@
 # cython: language_level=3, auto_pickle=False, autotestdict=False
-"""The pen: a thread that writes to files while the interpreter does something else.
+"""The pen: it writes to files while the interpreter does something else.
 
 A thread of Python's would have to take the interpreter's lock to begin, between its system calls
-and to report; each time it and the loop wait for each other. This one is handed bytes, writes and
-syncs them in one system call where the system can, and rings a bell.
+and to report; each time it and the loop wait for each other. The pen's thread is handed bytes,
+writes and syncs them in one system call where the system can, and rings a bell. Where the kernel
+does all that by itself (`pen_direct.h`, `pen_send`), the thread sleeps on.
 
 It decides nothing: not what is written, nor whether a failed write may be tried again.
 """
@@ -38,7 +39,7 @@ cdef extern from "pen_thread.h" nogil:
 
 @cython.final
 cdef class Pen:
-    """One write at a time, on a thread of its own. The caller's methods are for one thread.
+    """One write at a time, off the caller's thread. The methods are for one thread, except `wait`.
 
     `bell` is an eventfd that is rung when a write is done; it stays the caller's and must live
     longer than the pen. `blank_behind` says that files hold nothing but zeros behind what is

@@ -1,4 +1,4 @@
-"""A thread that writes to files while the interpreter does something else."""
+"""Writes to files while the interpreter does something else."""
 
 from typing import final
 

@@ -17,6 +17,7 @@ import pytest
 from pyraft_fast._pen import Pen
 
 BLOCK = 4096
+UNWILLING = Path(__file__).with_name("unwilling_kernel.c")
 AT_FDCWD = -100
 STATX_DIOALIGN = 0x2000
 FILE_BYTES = 1 << 20
@@ -201,6 +202,36 @@ assert pen.stop(20)
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
     )
     assert ran.stdout.split() == 2 * [str(errno.EFBIG)] + 2 * ["True"], ran.stderr
+
+
+@pytest.mark.parametrize("how", ["setup", "submit", "slow"])
+def test_an_unwilling_kernel_leaves_it_to_the_thread(tmp_path: Path, how: str) -> None:
+    """Past the cache all the same; and whoever was held up once does not ask for a while."""
+    library = tmp_path / "unwilling.so"
+    compiler = os.environ.get("CC", "cc").split()
+    flags = ["-O2", "-shared", "-fPIC", "-o", str(library), str(UNWILLING), "-ldl"]
+    subprocess.run([*compiler, *flags], check=True)
+    program = f"""
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
+from tests.test_pen_direct import Log
+log = Log(Path({str(tmp_path)!r}))
+wakes = []
+for number in range(12):
+    log.write(bytes([number]) * 300)
+    wakes.append(log.thread_wakes())
+print(wakes[-1] - wakes[1] >= 9, log.is_as_written())
+log.close()
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "LD_PRELOAD": str(library), "UNWILLING": how},
+    )
+    assert ran.stdout.split() == ["True", "True"], ran.stderr
 
 
 @pytest.mark.parametrize("policy", [os.SCHED_BATCH, os.SCHED_OTHER])

@@ -5,8 +5,8 @@ synced, further jobs gather and become the next, so a slower disk makes larger g
 longer queue. An error is final: after a failed write or sync nobody knows what the disk holds, so
 the log stops and the node with it.
 
-Who does the work: groups go to the pen, a thread outside the interpreter, in one system call each.
-What takes more than that (a new segment, calls of the caller, syncs of what was written unsynced)
+Who does the work: groups go to the pen, which gives each to the kernel or to a thread outside the
+interpreter, in one system call. What takes more than that (a new segment, calls of the caller, syncs of what was written unsynced)
 goes to the helper, a thread of Python's. Only one of the two works at a time; that is what lets
 both use the Wal, which is made for one writer.
 
