@@ -6,9 +6,9 @@ longer queue. An error is final: after a failed write or sync nobody knows what 
 the log stops and the node with it.
 
 Who does the work: groups go to the pen, which gives each to the kernel or to a thread outside the
-interpreter, in one system call. What takes more than that (a new segment, calls of the caller, syncs of what was written unsynced)
-goes to the helper, a thread of Python's. Only one of the two works at a time; that is what lets
-both use the Wal, which is made for one writer.
+interpreter, in one system call. What takes more than that (a new segment, calls of the caller,
+syncs of what was written unsynced) goes to the helper, a thread of Python's. Only one of the two
+works at a time; that is what lets both use the Wal, which is made for one writer.
 
 A job may say that it can wait for more: others' disks are enough to commit it. Such jobs gather,
 a few of them and for a moment at most, since one write costs nearly the same however much it holds.
