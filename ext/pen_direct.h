@@ -29,7 +29,7 @@
 enum { DIRECT_BLOCK = 4096 };
 
 typedef struct {
-    int is_open;   /* a file was met: `device` and `inode` are its */
+    int has_file;  /* one was met: `device` and `inode` are its */
     dev_t device;
     ino_t inode;
     int fd;        /* that file past the cache; -1: it cannot be written so */
@@ -79,10 +79,10 @@ static int direct_is_possible(int fd) {
 /* Open the file of `fd` once more, past the cache, unless it is the one that is open. */
 static int direct_open(direct *d, int fd, const struct stat *found) {
     char name[40];
-    if (d->is_open && d->device == found->st_dev && d->inode == found->st_ino)
+    if (d->has_file && d->device == found->st_dev && d->inode == found->st_ino)
         return d->fd >= 0;
     direct_refuse(d);
-    d->is_open = 1;
+    d->has_file = 1;
     d->is_proven = 0;
     d->device = found->st_dev;
     d->inode = found->st_ino; /* no other file's while `fd` or ours is open */

@@ -293,12 +293,12 @@ static void pen_settle(pen *p) {
 static int pen_wait(pen *p, double seconds, int ended) {
     struct timespec until;
     int is_over;
-    uint64_t end = pen_now_ns() + (uint64_t)(seconds * 1e9);
+    uint64_t now = pen_now_ns(), end = now + (seconds > 0 ? (uint64_t)(seconds * 1e9) : 0);
     until.tv_sec = (time_t)(end / 1000000000u);
     until.tv_nsec = (long)(end % 1000000000u);
     pthread_mutex_lock(&p->mutex);
-    if (p->state == PEN_SENT)
-        pen_hear(p, seconds);
+    for (; p->state == PEN_SENT && now < end; now = pen_now_ns())
+        pen_hear(p, (double)(end - now) / 1e9);
     for (;;) {
         is_over = ended ? p->state == PEN_ENDED : p->state != PEN_JOB && p->state != PEN_SENT;
         if (is_over || pthread_cond_timedwait(&p->changed, &p->mutex, &until) == ETIMEDOUT)
