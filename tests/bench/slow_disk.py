@@ -4,9 +4,9 @@ python -m tests.bench.slow_disk [--nodes 1,3] [--more 0,100,200] [--works SET:1]
                                 [--seconds 1.5] [--pairs 2]
 
 `--more` is in microseconds: what each sync takes beyond what it takes here; above 0 a node's log is
-written by a thread of its own, as what the kernel writes by itself cannot be slowed down. The reference is
-redis-server with `appendfsync always`; what is printed is the median of the rounds' ratios to it,
-with the middle half of them. It decides nothing.
+written by a thread of its own, as what the kernel writes by itself cannot be slowed down. The
+reference is redis-server with `appendfsync always`; what is printed is the median of the rounds'
+ratios to it, with the middle half of them. It decides nothing.
 """
 
 from __future__ import annotations
