@@ -83,15 +83,16 @@ static ssize_t fail(int64_t number) {
 static size_t torn(const char *path, const char *data, size_t count, off_t offset) {
     char *there = malloc(count);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    size_t first = 0, last = 0, border = count;
-    if (there && fd >= 0 && pread(fd, there, count, offset) == (ssize_t)count) {
-        while (first < count && data[first] == there[first])
-            first++;
-        for (size_t at = first; at < count; at++)
-            if (data[at] != there[at])
-                last = at;
-        border = (size_t)(((offset + (off_t)first) / SECTOR + 1) * SECTOR - offset);
+    ssize_t known = there && fd >= 0 ? pread(fd, there, count, offset) : -1;
+    size_t first = count, last = 0, border;
+    for (size_t at = 0; at < count; at++) {
+        if ((ssize_t)at < known && data[at] == there[at])
+            continue;
+        if (first == count)
+            first = at;
+        last = at;
     }
+    border = (size_t)(((offset + (off_t)first) / SECTOR + 1) * SECTOR - offset);
     if (fd >= 0)
         close(fd);
     free(there);
