@@ -4,26 +4,19 @@
  * each is taken, after SLOW_MS.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "real_syscall.h"
+
 enum { SLOW_MS = 20 };
 
 long syscall(long number, ...) {
     const char *how = getenv("UNWILLING");
-    long (*real)(long, ...) = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
     const struct timespec pause = {0, SLOW_MS * 1000000L};
-    long word[6];
-    va_list words;
-    va_start(words, number);
-    for (int at = 0; at < 6; at++)
-        word[at] = va_arg(words, long);
-    va_end(words);
     if (how && ((number == SYS_io_setup && !strcmp(how, "setup")) ||
                 (number == SYS_io_submit && !strcmp(how, "submit")))) {
         errno = EAGAIN;
@@ -31,5 +24,9 @@ long syscall(long number, ...) {
     }
     if (how && number == SYS_io_submit && !strcmp(how, "slow"))
         nanosleep(&pause, NULL);
-    return real(number, word[0], word[1], word[2], word[3], word[4], word[5]);
+    va_list words;
+    va_start(words, number);
+    long result = real_syscall(number, words);
+    va_end(words);
+    return result;
 }

@@ -1,15 +1,15 @@
 /* A slower disk: each sync takes SLOW_SYNC_US more. Loaded with LD_PRELOAD by slow_disk.py. */
 #define _GNU_SOURCE
 #undef _FILE_OFFSET_BITS
-#include <dlfcn.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "../real_syscall.h"
 
 static long more_us;
 
@@ -51,18 +51,13 @@ ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int
 
 /* Writes given to the kernel cannot be slowed down from here: then none are taken. */
 long syscall(long number, ...) {
-    static long (*real)(long, ...);
-    long word[6];
-    va_list words;
-    va_start(words, number);
-    for (int at = 0; at < 6; at++)
-        word[at] = va_arg(words, long);
-    va_end(words);
     if (number == SYS_io_submit && more_us > 0) {
         errno = EAGAIN;
         return -1;
     }
-    if (!real)
-        real = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
-    return real(number, word[0], word[1], word[2], word[3], word[4], word[5]);
+    va_list words;
+    va_start(words, number);
+    long result = real_syscall(number, words);
+    va_end(words);
+    return result;
 }

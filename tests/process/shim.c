@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +20,8 @@
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "../real_syscall.h"
 
 #define SECTOR 512
 
@@ -200,20 +201,15 @@ static int misbehaves(void) {
 
 /* Writes given to the kernel cannot be made to fail from here: then none are taken. */
 long syscall(long number, ...) {
-    static long (*real)(long, ...);
-    long word[6];
-    va_list words;
-    va_start(words, number);
-    for (int at = 0; at < 6; at++)
-        word[at] = va_arg(words, long);
-    va_end(words);
     if (number == SYS_io_submit && misbehaves()) {
         errno = EAGAIN;
         return -1;
     }
-    if (!real)
-        real = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
-    return real(number, word[0], word[1], word[2], word[3], word[4], word[5]);
+    va_list words;
+    va_start(words, number);
+    long result = real_syscall(number, words);
+    va_end(words);
+    return result;
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now) {
