@@ -54,7 +54,6 @@ typedef struct {
     int may_pass; /* what is synced may go past the cache: the file is all zeros behind it */
     direct direct;
     aio_context_t kernel; /* 0: it takes no writes without waiting */
-    struct iocb sent;
     uint64_t sent_ns;
     uint64_t shy_until_ns;
 } pen;
@@ -194,22 +193,22 @@ static pen *pen_start(int bell, int may_pass) {
 
 /* Give the write to the kernel, without waiting; 0: the thread must do it. */
 static int pen_send(pen *p, int fd, const char *data, size_t length, off_t offset, int is_synced) {
-    struct iocb *list[1] = {&p->sent};
     const direct *d = &p->direct;
+    struct iocb write, *list[1] = {&write};
     uint64_t now_ns = pen_now_ns();
     if (p->kernel == 0 || now_ns < p->shy_until_ns)
         return 0;
     if (!pen_stage(p, fd, data, length, offset, is_synced) || !d->is_proven)
         return 0;
-    memset(&p->sent, 0, sizeof p->sent);
-    p->sent.aio_lio_opcode = IOCB_CMD_PWRITE;
-    p->sent.aio_fildes = (uint32_t)d->fd;
-    p->sent.aio_buf = (uint64_t)(uintptr_t)d->bytes;
-    p->sent.aio_nbytes = d->length;
-    p->sent.aio_offset = d->start;
-    p->sent.aio_rw_flags = RWF_DSYNC;
-    p->sent.aio_flags = IOCB_FLAG_RESFD;
-    p->sent.aio_resfd = (uint32_t)p->bell;
+    memset(&write, 0, sizeof write);
+    write.aio_lio_opcode = IOCB_CMD_PWRITE;
+    write.aio_fildes = (uint32_t)d->fd;
+    write.aio_buf = (uint64_t)(uintptr_t)d->bytes;
+    write.aio_nbytes = d->length;
+    write.aio_offset = d->start;
+    write.aio_rw_flags = RWF_DSYNC;
+    write.aio_flags = IOCB_FLAG_RESFD;
+    write.aio_resfd = (uint32_t)p->bell;
     p->sent_ns = now_ns;
     if (syscall(SYS_io_submit, p->kernel, 1, list) != 1)
         return 0;

@@ -20,9 +20,9 @@ from pyraft_fast.errors import InvariantError
 class Bench:
     """A pen, its bell and a file."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, blank_behind: bool = False) -> None:
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.pen = Pen(self.bell)
+        self.pen = Pen(self.bell, blank_behind)
         self.path = folder / "file"
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
 

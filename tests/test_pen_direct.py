@@ -6,7 +6,6 @@ import ctypes
 import errno
 import os
 import random
-import select
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pyraft_fast._pen import Pen
+from tests.test_pen import Bench
 
 BLOCK = 4096
 UNWILLING = Path(__file__).with_name("unwilling_kernel.c")
@@ -24,17 +23,15 @@ STATX_DIOALIGN = 0x2000
 FILE_BYTES = 1 << 20
 
 
-class Log:
+class Log(Bench):
     """A pen, and a file of zeros that is written from its beginning on."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         before = set(os.listdir("/proc/self/task"))
-        self.pen = Pen(self.bell, blank_behind=True)
+        super().__init__(folder, blank_behind=True)
         (self.thread,) = set(os.listdir("/proc/self/task")) - before
+        self.folder = folder
         self.files = 0
-        self.fd = -1
         self.begin()
 
     def begin(self, size_bytes: int = FILE_BYTES) -> None:
@@ -44,11 +41,8 @@ class Log:
         made = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         os.write(made, bytes(size_bytes))
         os.fsync(made)
-        if self.fd < 0:
-            self.fd = made
-        else:
-            os.dup2(made, self.fd)
-            os.close(made)
+        os.dup2(made, self.fd)
+        os.close(made)
         self.size_bytes = size_bytes
         self.written = bytearray()
 
@@ -56,19 +50,15 @@ class Log:
         self.pen.write(self.fd, data, len(self.written), True)
         self.written += data
 
-    def write(self, data: bytes) -> None:
-        self.send(data)
-        assert select.select([self.bell], [], [], 20)[0]
-        assert os.eventfd_read(self.bell) == 1
-        self.pen.take()
-
-    def write_here(self, data: bytes) -> None:
-        self.pen.write_here(self.fd, data, len(self.written), True)
+    def append(self, data: bytes) -> None:
+        self.write(data, len(self.written))
         self.written += data
-        assert not select.select([self.bell], [], [], 0)[0]
-        self.pen.take()
 
-    def write_through_cache(self, data: bytes) -> None:
+    def append_here(self, data: bytes) -> None:
+        self.write_here(data, len(self.written))
+        self.written += data
+
+    def append_through_cache(self, data: bytes) -> None:
         """What the helper does."""
         os.pwrite(self.fd, data, len(self.written))
         self.written += data
@@ -82,11 +72,6 @@ class Log:
         status = Path(f"/proc/self/task/{self.thread}/status").read_text()
         lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
         return int(lines["voluntary_ctxt_switches"])
-
-    def close(self) -> None:
-        assert self.pen.stop(20)
-        os.close(self.fd)
-        os.close(self.bell)
 
 
 @pytest.fixture
@@ -116,57 +101,56 @@ def test_whoever_writes_the_file_is_the_same(log: Log, seed: int) -> None:
         if len(log.written) + length > log.size_bytes or dice.random() < 0.02:
             assert log.is_as_written()
             log.begin()
-        way = dice.choice([log.write, log.write, log.write_here, log.write_through_cache])
+        way = dice.choice([log.append, log.append, log.append_here, log.append_through_cache])
         way(dice.randbytes(length))
     assert log.is_as_written()
 
 
 def test_a_write_to_the_very_end_fits_and_one_byte_more_makes_the_file_longer(log: Log) -> None:
     log.begin(3 * BLOCK - 100)
-    log.write(b"a" * BLOCK)
-    log.write(b"b" * (2 * BLOCK - 100))
+    log.append(b"a" * BLOCK)
+    log.append(b"b" * (2 * BLOCK - 100))
     assert log.is_as_written() and log.path.stat().st_size == 3 * BLOCK - 100
-    log.write(b"c")
-    log.write_here(b"d")
+    log.append(b"c")
+    log.append_here(b"d")
     assert log.is_as_written() and log.path.stat().st_size == 3 * BLOCK - 98
 
 
 def test_a_block_that_was_filled_exactly_is_left_alone(log: Log) -> None:
     for letter in b"abc":
-        log.write(bytes([letter]) * BLOCK)
-    log.write_here(b"d")
+        log.append(bytes([letter]) * BLOCK)
+    log.append_here(b"d")
     assert log.is_as_written()
 
 
 def test_a_file_that_was_written_before_keeps_what_stands_before(log: Log) -> None:
     """As after a restart: the pen has never seen the beginning of the block."""
-    log.write_through_cache(os.urandom(BLOCK + 700))
-    log.write_here(b"x" * 10)
+    log.append_through_cache(os.urandom(BLOCK + 700))
+    log.append_here(b"x" * 10)
     assert log.is_as_written()
 
 
 def test_the_thread_sleeps_while_the_kernel_writes(log: Log, tmp_path: Path) -> None:
     if not passes_the_cache(tmp_path):
         pytest.skip("this file system has no way past its cache")
-    log.write(b"first, by the thread")
+    log.append(b"first, by the thread")
     until = time.monotonic() + 30
-    while (
-        True
-    ):  # on a busy machine the kernel may be slow to take one, and is not asked for a while
+    # On a busy machine the kernel may be slow to take one, and is not asked for a while.
+    while True:
         wakes = log.thread_wakes()
         for number in range(20):
-            log.write(bytes([number]) * 300)
+            log.append(bytes([number]) * 300)
         assert log.is_as_written()
         if log.thread_wakes() == wakes:
             break
         assert time.monotonic() < until, "the thread wrote in all that time"
         if len(log.written) + 20 * 300 > log.size_bytes:
             log.begin()
-            log.write(b"first again")
+            log.append(b"first again")
 
 
 def test_what_was_sent_is_waited_for(log: Log) -> None:
-    log.write(b"first")
+    log.append(b"first")
     log.send(os.urandom(300_000))
     assert log.pen.wait(20)
     log.pen.take()
@@ -175,7 +159,7 @@ def test_what_was_sent_is_waited_for(log: Log) -> None:
 
 def test_stop_finishes_what_was_sent(tmp_path: Path) -> None:
     log = Log(tmp_path)
-    log.write(b"first")
+    log.append(b"first")
     log.send(os.urandom(900_000))
     log.close()
     assert log.is_as_written()
@@ -229,7 +213,7 @@ from tests.test_pen_direct import Log
 log = Log(Path({str(tmp_path)!r}))
 wakes = []
 for number in range(12):
-    log.write(bytes([number]) * 300)
+    log.append(bytes([number]) * 300)
     wakes.append(log.thread_wakes())
 print(wakes[-1] - wakes[1] >= 9, log.is_as_written())
 log.close()

@@ -1,7 +1,6 @@
 /* A slower disk: each sync takes SLOW_SYNC_US more. Loaded with LD_PRELOAD by slow_disk.py. */
 #define _GNU_SOURCE
 #undef _FILE_OFFSET_BITS
-#include <errno.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -9,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../real_syscall.h"
+#include "../refusing_syscall.h"
 
 static long more_us;
 
@@ -50,14 +49,4 @@ ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int
 }
 
 /* Writes given to the kernel cannot be slowed down from here: then none are taken. */
-long syscall(long number, ...) {
-    if (number == SYS_io_submit && more_us > 0) {
-        errno = EAGAIN;
-        return -1;
-    }
-    va_list words;
-    va_start(words, number);
-    long result = real_syscall(number, words);
-    va_end(words);
-    return result;
-}
+static int refusal(long number) { return number == SYS_io_submit && more_us > 0 ? EAGAIN : 0; }
