@@ -29,7 +29,7 @@ check: $(VENV)/.ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml pyraft_fast._dice pyraft_fast._digest pyraft_fast._entry pyraft_fast._hub pyraft_fast._pen pyraft_fast._quorum pyraft_fast._ranks pyraft_fast._resp pyraft_fast._ring pyraft_fast._turn pyraft_fast._wire
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml pyraft_fast._dice pyraft_fast._digest pyraft_fast._entry pyraft_fast._hub pyraft_fast._pen pyraft_fast._quorum pyraft_fast._ranks pyraft_fast._resp pyraft_fast._ring pyraft_fast._slot pyraft_fast._turn pyraft_fast._wire
 
 fix: $(VENV)/.ready-test
 	$(BIN)/ruff check --fix .

@@ -14,8 +14,8 @@ from setuptools import Extension, setup
 
 TRACE = bool(os.environ.get("PYRAFT_FAST_TRACE"))
 NAMES = (
-    "_dice", "_digest", "_entry", "_hub", "_pen", "_quorum", "_ranks", "_resp", "_ring", "_turn",
-    "_wire",
+    "_dice", "_digest", "_entry", "_hub", "_pen", "_quorum", "_ranks", "_resp", "_ring", "_slot",
+    "_turn", "_wire",
 )  # fmt: skip
 COLD_PATHS = ["-include", "ext/cold_paths.h"]
 SHARED = sorted(glob("ext/*.h") + glob("ext/*.pxi"))
@@ -27,6 +27,7 @@ COMPILED = [
     "pyraft_fast/consensus/lease_notice.py",
     "pyraft_fast/consensus/pacing.py",
     "pyraft_fast/consensus/publish.py",
+    "pyraft_fast/consensus/serving_side.py",
     "pyraft_fast/consensus/ticking.py",
     "pyraft_fast/consensus/wal.py",
     "pyraft_fast/storage/groups.py",

@@ -189,6 +189,14 @@ cdef class Batch:
             if not done:
                 self.out.used = used
 
+    def peek(self):
+        """The payload so far, as bytes."""
+        self.enter()
+        try:
+            return PyBytes_FromStringAndSize(<char*> self.out.data, self.out.used)
+        finally:
+            self.busy = False
+
     def take(self):
         """The payload as bytes; the batch is empty afterwards."""
         self.enter()

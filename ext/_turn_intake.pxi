@@ -19,10 +19,23 @@ cdef class SentBatch:
     """A batch with its number; `ops` is None once everybody in it was answered."""
 
     cdef readonly unsigned long long number
-    cdef readonly object payload
     cdef readonly Py_ssize_t count
+    cdef readonly Py_ssize_t nbytes  # of the payload
+    cdef list parts  # of the payload
     cdef public list ops
     cdef readonly double deadline
+
+    @property
+    def payload(self):
+        """All commands, encoded."""
+        return self.parts[0] if PyList_GET_SIZE(self.parts) == 1 else b"".join(self.parts)
+
+    cdef int take_in(self, Py_ssize_t count, payload, list ops) except -1:
+        self.count += count
+        self.nbytes += len(payload)
+        self.parts.append(payload)
+        self.ops += ops
+        return 0
 
 
 cdef class Intake:
@@ -40,6 +53,7 @@ cdef class Intake:
     cdef public Py_ssize_t bytes_max  # of these
     cdef public Py_ssize_t unsent_max
     cdef public Py_ssize_t still_max
+    cdef public Py_ssize_t groups  # that the commands under way are to be divided into
     cdef public double grow_seconds
     cdef public double gather_seconds
     cdef public double answer_seconds
@@ -50,6 +64,9 @@ cdef class Intake:
     cdef public object _new_commands
     cdef public object _unsent  # deque of OpenBatch
     cdef public object _sent  # deque of SentBatch
+    cdef public SentBatch _growing  # the last of it, as long as it may grow
+    cdef public Py_ssize_t _under_way  # commands in all of it
+    cdef public Py_ssize_t _usual  # the most of these, lately
     cdef public Py_ssize_t _unsent_bytes
     cdef public Py_ssize_t _sent_bytes
     cdef public unsigned long long _next_number
@@ -101,6 +118,9 @@ cdef class Intake:
         """Of the event loop: what came in a turn leaves, unless it may grow."""
         cdef OpenBatch batch = self.open
         self._turn_scheduled = False
+        if self._growing is not None and PyList_GET_SIZE(batch.ops) and self.joins(batch):
+            self._fresh()
+            return
         if self.may_grow(batch):
             self._schedule()
             return
@@ -109,6 +129,43 @@ cdef class Intake:
         ):
             self._close()
         self._send_unsent()
+
+    cdef bint joins(self, OpenBatch batch) except -1:
+        """Add the commands of this turn to the batch that was sent last, if nobody has taken it.
+
+        They wait for no other batch then: whoever takes it takes all that has come by then.
+        """
+        cdef SentBatch sent = self._growing
+        cdef Py_ssize_t count = len(batch.commands)
+        if (
+            sent.ops is None
+            or self._unsent
+            or not self.has_room()
+            or sent.count + count > self.share()
+        ):
+            return False
+        payload = batch.commands.peek()
+        if not self._sink.add(count, payload):
+            self._growing = None
+            return False
+        sent.take_in(count, payload, batch.ops)
+        self._sent_bytes += len(payload)
+        self._leave(count)
+        return True
+
+    cdef Py_ssize_t share(self) noexcept:
+        """How many commands a batch may grow to.
+
+        On a node alone a part of those that are usually under way: one part is written while
+        another is answered and the next one gathers. All in one would leave each process idle in
+        turn.
+        """
+        cdef Py_ssize_t most = _bounds.batch_commands_max
+        return most if self.groups <= 1 else min(most, max(1, self._usual // self.groups))
+
+    cdef void _leave(self, Py_ssize_t count) noexcept:
+        self._under_way += count
+        self._usual = max(self._under_way, self._usual)
 
     cdef bint may_grow(self, OpenBatch batch) except -1:
         """Leave the batch open for a turn: the one before it still lies in the pipe.
@@ -175,15 +232,20 @@ cdef class Intake:
 
     cdef int send(self, OpenBatch batch) except -1:
         cdef SentBatch sent = SentBatch.__new__(SentBatch)
-        sent.count = len(batch.commands)
-        sent.payload = batch.commands.take()
+        cdef Py_ssize_t count = len(batch.commands)
+        payload = batch.commands.take()
         sent.number = self._next_number
         self._next_number += 1
-        sent.ops = batch.ops
+        sent.parts = []
+        sent.ops = []
+        sent.take_in(count, payload, batch.ops)
         sent.deadline = batch.born + self.answer_seconds
         self._sent.append(sent)
-        self._sent_bytes += len(sent.payload)
-        self._sink.propose(self.start, sent.number, sent.count, sent.payload)
+        self._sent_bytes += sent.nbytes
+        self._usual -= self._usual // 64
+        self._leave(count)
+        grows = self._sink.propose(self.start, sent.number, count, payload)
+        self._growing = sent if grows else None
         return 0
 
     # Answers
@@ -195,7 +257,10 @@ cdef class Intake:
         batch = self._sent.popleft()
         if batch.number != number:
             check(False, "batches apply in order", batch.number, number)
-        self._sent_bytes -= len(batch.payload)
+        self._sent_bytes -= batch.nbytes
+        self._under_way -= batch.count
+        if batch is self._growing:
+            self._growing = None
         if self._unsent or self.full:
             self._schedule()
         return batch.ops

@@ -94,6 +94,8 @@ class SentBatch:
     @property
     def count(self) -> int: ...
     @property
+    def nbytes(self) -> int: ...
+    @property
     def deadline(self) -> float: ...
     ops: list[Any] | None
 
@@ -118,6 +120,10 @@ class Intake:
     _new_commands: Callable[[], Batch]
     _unsent: deque[OpenBatch]
     _sent: deque[SentBatch]
+    groups: int
+    _growing: SentBatch | None
+    _under_way: int
+    _usual: int
     _unsent_bytes: int
     _sent_bytes: int
     _next_number: int

@@ -38,6 +38,7 @@ LOG_POSITIONS_MAX: Final = 4 * MIB  # entries whose place on disk is remembered,
 
 # Ring and pipe between the two processes
 RING_BYTES: Final = 8 * MIB
+SLOT_BYTES: Final = 256 * KIB  # a batch that is larger goes through the pipe
 PIPE_FRAME_BYTES_MAX: Final = 96 * MIB
 
 # Peers

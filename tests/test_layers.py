@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pyraft_fast"
 GROUND = {"errors", "limits", "version", "address", "read_level"}
 CODECS = {
-    "_dice", "_digest", "_entry", "_hub", "_pen", "_quorum", "_ranks", "_resp", "_ring", "_turn",
-    "_wire",
+    "_dice", "_digest", "_entry", "_hub", "_pen", "_quorum", "_ranks", "_resp", "_ring", "_slot",
+    "_turn", "_wire",
 }  # fmt: skip
 
 # room -> rooms and modules of ours that it may import, itself aside
@@ -28,7 +28,7 @@ LAW: dict[str, set[str]] = {
     "compiled": set(),
     "core": {"errors", "limits", "compiled", "_entry", "_quorum", "_wire"},
     "storage": {"errors", "limits", "_entry", "core"},
-    "link": {"errors", "limits", "_ring", "_entry"},
+    "link": {"errors", "limits", "_ring", "_slot", "_entry"},
     "consensus": GROUND
     | {"compiled", "core", "storage", "link", "_entry", "_pen", "_quorum", "_ring", "_wire"},
     "protocol": {"errors", "limits", "_resp"},

@@ -18,8 +18,8 @@ from pyraft_fast.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTENSIONS = (
-    "_dice", "_digest", "_entry", "_hub", "_pen", "_quorum", "_ranks", "_resp", "_ring", "_turn",
-    "_wire",
+    "_dice", "_digest", "_entry", "_hub", "_pen", "_quorum", "_ranks", "_resp", "_ring", "_slot",
+    "_turn", "_wire",
 )  # fmt: skip
 
 

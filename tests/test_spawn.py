@@ -75,15 +75,15 @@ def open_fds() -> list[int]:
 # What it gets
 
 
-def test_the_child_gets_its_six_descriptors_and_no_other(
+def test_the_child_gets_its_seven_descriptors_and_no_other(
     listener: socket.socket, lock: int
 ) -> None:
     stray = os.open("/dev/null", os.O_RDONLY)
     os.set_inheritable(stray, True)
     report = report_of(listener, lock)
     os.close(stray)
-    # standard streams; pipe, ring, two bells, listener, lock; the folder that was listed
-    assert len(report["fds"]) == 3 + 6 + 1
+    # standard streams; pipe, ring, slot, two bells, listener, lock; the folder that was listed
+    assert len(report["fds"]) == 3 + 7 + 1
     assert report["inheritable"] == []
     assert tuple(report["listen"]) == listener.getsockname()
     assert report["lock"] == os.fstat(lock).st_ino
@@ -159,7 +159,7 @@ def test_the_current_folder_shadows_nothing(
 
 def test_the_child_loads_the_codecs_and_no_users_side(listener: socket.socket, lock: int) -> None:
     rooms = {name.split(".")[1] for name in report_of(listener, lock)["modules"] if "." in name}
-    assert rooms <= {"_entry", "_ring", "errors", "limits", "link"}
+    assert rooms <= {"_entry", "_ring", "_slot", "errors", "limits", "link"}
 
 
 def test_a_package_imported_from_a_copied_tree_is_the_childs_too(tmp_path: Path) -> None:

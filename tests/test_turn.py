@@ -35,7 +35,8 @@ def play_both(seed: int) -> None:
     password = dice.choice([None, None, "secret"])
     with pytest.MonkeyPatch.context() as patch:
         lower(patch, {name: low for name, low in LOW_BOUNDS.items() if dice.random() < 0.6})
-        product, twin = World(_turn, password), World(turn_twin, password)
+        groups = dice.choice([1, 1, 3])
+        product, twin = World(_turn, password, groups), World(turn_twin, password, groups)
         for number, step in enumerate(script(dice, STEPS)):
             got, want = product.play(*step), twin.play(*step)
             if got != want:

@@ -54,7 +54,9 @@ def script(dice: random.Random, steps: int) -> Iterator[tuple[Any, ...]]:
             sizes = [dice.choice([1, 7, 40, 200, 1000]) for _ in range(dice.randrange(1, 12))]
             yield "come", slot, data, sizes
         elif draw < 0.5:
-            yield dice.choice([("turn_ends",)] * 9 + [("pipe", dice.random() < 0.3)])
+            yield dice.choice(
+                [("turn_ends",)] * 9 + [("pipe", dice.random() < 0.3, dice.random() < 0.5)]
+            )
         elif draw < 0.6:
             yield ("applied",)
         elif draw < 0.66:

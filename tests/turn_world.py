@@ -14,10 +14,11 @@ from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from pyraft_fast.common import Future
-from pyraft_fast.errors import ClusterDown, CommandError, HandlerError, TryAgain, Uncertain
+from pyraft_fast.errors import ClusterDown, HandlerError, TryAgain, Uncertain
 from pyraft_fast.serving import propose
 from pyraft_fast.serving.connection import Connection
 from pyraft_fast.serving.dispatch import Desk
+from tests.turn_batch import Commands
 
 LOW_BOUNDS = {
     "batch_bytes_soft": 60,
@@ -50,7 +51,7 @@ COLD = {
 }
 INTAKE = (
     "serial", "full", "serving", "_unsent_bytes", "_sent_bytes", "_next_number", "_turn_scheduled",
-    "_seen", "_still",
+    "_seen", "_still", "_under_way", "_usual",
 )  # fmt: skip
 UNSENT_MAX, SENT_MAX, FRESH_JOINS, ON_HOLD_MAX = 3, 2, 4, 6
 
@@ -61,37 +62,6 @@ def shown(value: Any) -> Any:
 
 class NodeStops(Exception):
     """A node without memory cannot go on."""
-
-
-class Payload:
-    """What a batch sends."""
-
-    def __init__(self, items: list[Any], nbytes: int) -> None:
-        self.items = items
-        self.nbytes = nbytes
-
-    def __len__(self) -> int:
-        return self.nbytes
-
-
-class Commands:
-    """The payload of a batch that is open."""
-
-    def __init__(self) -> None:
-        self.items: list[Any] = []
-        self.nbytes = 0
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def take(self) -> Payload:
-        return Payload(self.items, self.nbytes)
-
-    def add(self, words: Any, offset: int) -> None:
-        if words[-1] == "unfit":
-            raise CommandError("it cannot be encoded")
-        self.items.append((offset, words))
-        self.nbytes += sum(map(len, words))
 
 
 class Transport:
@@ -201,7 +171,9 @@ def classes_over(turn: Any) -> SimpleNamespace:
 
         def __init__(self, world: World) -> None:
             self._loop = SimpleNamespace(time=lambda: world.time, call_soon=world.due.append)
-            self._sink = SimpleNamespace(propose=world.propose, is_behind=lambda: world.behind)
+            self._sink = SimpleNamespace(
+                propose=world.propose, add=world.add, is_behind=lambda: world.behind
+            )
             self._arm = lambda: world.log.append(("arm",))
             self._resume = lambda: world.desk.resume()
             self._new_commands = Commands
@@ -211,6 +183,9 @@ def classes_over(turn: Any) -> SimpleNamespace:
             self.answer_seconds = 10.0
             self._unsent, self._sent = deque(), deque()
             self._unsent_bytes = self._sent_bytes = self._seen = self._still = 0
+            self._under_way = self._usual = 0
+            self.groups = world.groups
+            self._growing = None
             self._turn_scheduled = False
             self.start = self._next_number = 1
             self.serving = True
@@ -250,13 +225,16 @@ def classes_over(turn: Any) -> SimpleNamespace:
 class World:
     """One node; `log` is what happened in a step, in order."""
 
-    def __init__(self, turn: Any, password: str | None = None) -> None:
+    def __init__(self, turn: Any, password: str | None = None, groups: int = 1) -> None:
         self.turn = turn
+        self.groups = groups
         self.kinds = classes_over(turn)
         self.log: list[Any] = []
         self.time = 0.0
         self.due: list[Any] = []  # for the end of the turn
         self.behind = False  # what was sent lies in the pipe
+        self.grows = False  # or where commands can be added to it
+        self.given: dict[int, list[Any]] = {}  # commands by the number of their batch
         self.groups = self.asked_idle = 0
         self.group = self.new_group()
         self.local = self.kinds.Group(-1, confirmed=True)
@@ -288,8 +266,16 @@ class World:
 
     # What the loop calls
 
-    def propose(self, start: int, number: int, count: int, payload: Any) -> None:
+    def propose(self, start: int, number: int, count: int, payload: Any) -> bool:
         self.log.append(("propose", start, number, count, list(payload.items)))
+        self.given[number] = list(payload.items)
+        return self.grows
+
+    def add(self, count: int, payload: Any) -> bool:
+        self.log.append(("add", count, list(payload.items), self.grows))
+        if self.grows:
+            self.given[max(self.given)] += payload.items
+        return self.grows
 
     def find(self, name: str) -> Any:
         row = self.rows.get(name.lower())
@@ -368,11 +354,11 @@ class World:
     def applied(self) -> None:
         if self.proposer._sent:
             batch = self.proposer._sent[0]
-            commands, ops = batch.payload.items, self.proposer.applied(batch.number)
+            commands, ops = self.given.pop(batch.number), self.proposer.applied(batch.number)
             self.turn.answer(self.place, self.host, commands, ops, self.logged, self.dirty)
 
-    def pipe(self, behind: bool) -> None:
-        self.behind = behind
+    def pipe(self, behind: bool, grows: bool) -> None:
+        self.behind, self.grows = behind, grows
 
     def lead(self, known: bool) -> None:
         self.proposer.set_serving(known)

@@ -56,6 +56,7 @@ class Process:
             read_settings(settings),
             self._parent,
             self._ends.ring,
+            self._ends.slot,
             lambda: wake(bell),
             random.Random(int.from_bytes(os.urandom(16), "little")),
         )

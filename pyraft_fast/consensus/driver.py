@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from pyraft_fast import _entry
 from pyraft_fast._wire import Frame, decode_message, encode_frame, encode_message
@@ -27,6 +27,7 @@ from pyraft_fast.consensus.lease_notice import LeaseNotice
 from pyraft_fast.consensus.pacing import PaceWatch
 from pyraft_fast.consensus.peers import PeerLinks, Target
 from pyraft_fast.consensus.publish import Publisher, SnapshotPlace
+from pyraft_fast.consensus.serving_side import Intake, Serving, Slot
 from pyraft_fast.consensus.settings import TICK_MS
 from pyraft_fast.consensus.snapshots import Offer, SnapshotFile, SnapshotReceiver, SnapshotSender
 from pyraft_fast.consensus.ticking import TickCounter
@@ -52,20 +53,6 @@ SNAPSHOT_AGAIN_SECONDS: Final = 2.0  # after a transfer that failed
 SLOW_TICKS: Final = 100  # housekeeping: snapshot transfers that stand still
 
 
-class Serving(Protocol):
-    """What the driver tells the serving side."""
-
-    def role(
-        self, role: str, term: int, leader_nid: str, leader_addr: str, serving_ok: bool
-    ) -> None:
-        """The node's part in the cluster, as it is now."""
-        ...
-
-    def resend(self) -> None:
-        """Batches under way may be lost: send the pending ones again, in order."""
-        ...
-
-
 class Parts(NamedTuple):
     """What a driver is made of; the core and its hard state as recovered."""
 
@@ -79,6 +66,7 @@ class Parts(NamedTuple):
     pool: ThreadPoolExecutor
     snapshot: SnapshotFile | None
     folder: str
+    slot: Slot
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -102,6 +90,7 @@ class Driver:
             host, self._links.send, parts.pool, parts.folder, self._snapshot_received
         )
         self.heard: dict[str, float] = {}  # when each peer's last frame came, loop time
+        self.intake = Intake(parts.slot, host, self.propose)
         self._turn_due = False
         self._followed: tuple[Membership, Membership] | None = None
         self._soft: SoftState | None = None
@@ -259,6 +248,7 @@ class Driver:
     # Effects
 
     def _turn(self) -> None:
+        self.intake.take()
         self._turn_due = False
         self.raft.steady_ms = steady_ms()  # after the inputs: a lease is good for reads before it
         work = self.raft.take()

@@ -22,7 +22,7 @@ from pyraft_fast.consensus.clocks import now_ms as clock_now_ms
 from pyraft_fast.consensus.control import Control
 from pyraft_fast.consensus.digests import read_note, send_note
 from pyraft_fast.consensus.diskwork import Call, LogWriter
-from pyraft_fast.consensus.driver import Driver, Parts, Serving
+from pyraft_fast.consensus.driver import Driver, Parts
 from pyraft_fast.consensus.forward import Proposal
 from pyraft_fast.consensus.frames import Fields, FrameType
 from pyraft_fast.consensus.identity import INCARNATION_MAX, Hello, Identity, Refusal, judge_hello
@@ -30,6 +30,7 @@ from pyraft_fast.consensus.incoming import PeerServer
 from pyraft_fast.consensus.joining import Answer, Found, Joiner
 from pyraft_fast.consensus.peers import PeerLinks
 from pyraft_fast.consensus.publish import LAZY_SECONDS, Publisher, RingWriter
+from pyraft_fast.consensus.serving_side import Serving, Slot
 from pyraft_fast.consensus.settings import TICK_MS, Settings
 from pyraft_fast.consensus.snapshots import SnapshotFile
 from pyraft_fast.consensus.status import status_of
@@ -76,12 +77,14 @@ class Node:
         settings: Settings,
         parent: Parent,
         ring: RingWriter,
+        slot: Slot,
         wake_serving: Callable[[], None],
         rng: random.Random,
     ) -> None:
         self._settings = settings
         self._parent = parent
         self._rng = rng
+        self._slot = slot
         self._identity = Identity(0, settings.nid, settings.addr, 0)
         loop = asyncio.get_running_loop()
         # Where commits are told at once, answers wait for what followers have applied.
@@ -181,6 +184,7 @@ class Node:
             self._pool,
             recovered.snapshot,
             settings.folder,
+            self._slot,
         )
         if self._joiner is None:
             self._say_ready(
@@ -212,10 +216,16 @@ class Node:
     # The serving side speaks
 
     def propose(self, start: int, batch: int, count: int, payload: bytes) -> None:
-        """A batch of the serving side."""
+        """A batch of the serving side that did not go through the slot; those there are older."""
         if self._driver is not None:
+            self._driver.intake.take()
             origin = self._identity.incarnation
             self._driver.propose(Proposal(origin, start, batch, count, payload))
+
+    def look(self) -> None:
+        """A batch lies in the slot."""
+        if self._driver is not None:
+            self._driver.wake()
 
     def read(self, context: int, by_lease: bool) -> None:
         """A read of the serving side waits for its index."""

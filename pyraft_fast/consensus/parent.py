@@ -27,6 +27,7 @@ class Served(Protocol):
     """What the serving side may ask for; see node.Node."""
 
     def propose(self, start: int, batch: int, count: int, payload: bytes) -> None: ...
+    def look(self) -> None: ...
     def read(self, context: int, by_lease: bool) -> None: ...
     def applied(self, index: int) -> None: ...
     def snapshot_taken(self, path: str, index: int, term: int) -> None: ...
@@ -93,6 +94,8 @@ class ParentPipe(asyncio.BufferedProtocol):
             self._served = self._on_start(message.settings)
         elif served is None:
             raise ProtocolError(f"{type(message).__name__} came before START")
+        elif isinstance(message, pipe.SlotFilled):
+            served.look()
         elif isinstance(message, pipe.Propose):
             served.propose(message.start, message.batch, message.count, message.payload)
         elif isinstance(message, pipe.Read):
@@ -131,11 +134,11 @@ class ParentPipe(asyncio.BufferedProtocol):
     def role(
         self, role: str, term: int, leader_nid: str, leader_addr: str, serving_ok: bool
     ) -> None:
-        """See driver.Serving."""
+        """See serving_side.Serving."""
         self._send(pipe.Role(role, term, leader_nid, leader_addr, serving_ok))
 
     def resend(self) -> None:
-        """See driver.Serving."""
+        """See serving_side.Serving."""
         self._send(pipe.Resend())
 
     def digests(self, nid: str, note: bytes) -> None:

@@ -51,6 +51,11 @@ class Propose:
 
 
 @dataclass(slots=True)
+class SlotFilled:
+    """A batch lies in the slot, and who takes from it had found it empty."""
+
+
+@dataclass(slots=True)
 class Read:
     """A read index is wanted; the answer comes through the ring with the same context.
 
@@ -189,6 +194,7 @@ class Fatal:
 ToConsensus: TypeAlias = (
     Start
     | Propose
+    | SlotFilled
     | Read
     | Applied
     | SnapshotTaken
@@ -213,6 +219,7 @@ _TYPES: Final[dict[int, tuple[type[Message], tuple[type, ...]]]] = {
     8: (Status, (int,)),
     9: (Shutdown, ()),
     10: (Digests, (str, bytes)),
+    11: (SlotFilled, ()),
     33: (Ready, (int, str, int, int, str, int, int)),
     34: (Role, (str, int, str, str, bool)),
     35: (Resend, ()),

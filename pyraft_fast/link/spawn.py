@@ -1,9 +1,9 @@
 """Starting the consensus process, and both ends of what connects it to the serving process.
 
 The child is exec'd, never forked alone: the user's program may have threads and need not guard its
-main module. It gets six descriptors by number and nothing else: pipe, ring, two doorbells, the
-listening peer socket and the folder's lock. It runs in a session of its own, so that a Ctrl-C in
-the terminal reaches the user's program, which then ends it in order. Either side notices the
+main module. It gets seven descriptors by number and nothing else: pipe, ring, slot, two doorbells,
+the listening peer socket and the folder's lock. It runs in a session of its own, so that a Ctrl-C
+in the terminal reaches the user's program, which then ends it in order. Either side notices the
 other's death by the end of the pipe: after the start each holds one end only.
 
 What the child may import is `boot`'s business; which interpreter flags and variables it inherits
@@ -23,6 +23,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from pyraft_fast._slot import Slot
 from pyraft_fast.errors import ConfigError, StartError
 from pyraft_fast.limits import MIB, RING_BYTES
 from pyraft_fast.link import boot
@@ -30,7 +31,9 @@ from pyraft_fast.link.ring import Reader, Ring, make_bell
 
 CONSENSUS_MODULE: Final = "pyraft_fast.consensus"
 PIPE_BUFFER_BYTES: Final = 1 * MIB  # asked for; the kernel may grant less
-OPTIONS: Final = ("--pipe", "--ring", "--to-serving", "--to-consensus", "--listen", "--lock")
+OPTIONS: Final = (
+    "--pipe", "--ring", "--slot", "--to-serving", "--to-consensus", "--listen", "--lock",
+)  # fmt: skip
 XOPTIONS_KEPT: Final = (
     "dev", "faulthandler", "frozen_modules", "gil", "int_max_str_digits", "no_debug_ranges",
     "pycache_prefix", "utf8",
@@ -54,6 +57,7 @@ class Child:
         process: subprocess.Popen[bytes],
         pipe: socket.socket,
         ring: Ring,
+        slot: Slot,
         to_serving: int,
         to_consensus: int,
     ) -> None:
@@ -61,6 +65,7 @@ class Child:
         self._bells = [to_serving, to_consensus]
         self.pipe = pipe
         self.ring = ring
+        self.slot = slot
         self.reader = Reader(ring, to_consensus)
         self.to_serving = to_serving
         self.to_consensus = to_consensus
@@ -98,11 +103,12 @@ class Child:
         return f"exit status {status}"
 
     def close(self) -> None:
-        """End it if it runs and give back pipe, ring and bells; views into the ring stay valid."""
+        """End it if it runs and give all back that connects it; views into the ring stay valid."""
         if self._process.poll() is None:
             self.kill()
         self.pipe.close()
         self.ring.close()
+        self.slot.close()
         while self._bells:
             os.close(self._bells.pop())
 
@@ -112,6 +118,7 @@ class Ends(NamedTuple):
 
     pipe: socket.socket
     ring: Ring
+    slot: Slot
     to_serving: int
     to_consensus: int
     listener: socket.socket
@@ -140,15 +147,18 @@ def start_child(
             end.setblocking(False)
         ring = Ring.create(ring_bytes)
         undo.callback(ring.close)
+        slot = Slot.create()
+        undo.callback(slot.close)
         to_serving = make_bell()
         undo.callback(os.close, to_serving)
         to_consensus = make_bell()
         undo.callback(os.close, to_consensus)
         with theirs, contextlib.ExitStack() as lent:
-            shared = (theirs.fileno(), ring.fd, to_serving, to_consensus, listen_fd, lock_fd)
-            process = _execute(module, [_above_stdio(fd, lent) for fd in shared])
+            ours = (theirs.fileno(), ring.fd, slot.fd, to_serving, to_consensus)
+            shared = [_above_stdio(fd, lent) for fd in (*ours, listen_fd, lock_fd)]
+            process = _execute(module, shared)
         undo.pop_all()
-    return Child(process, pipe, ring, to_serving, to_consensus)
+    return Child(process, pipe, ring, slot, to_serving, to_consensus)
 
 
 def _execute(module: str, fds: Sequence[int]) -> subprocess.Popen[bytes]:
@@ -223,11 +233,13 @@ def take_ends(arguments: Sequence[str]) -> Ends:
         raise ConfigError(f"descriptors are numbers, not {list(named.values())}") from None
     for fd in fds:
         os.set_inheritable(fd, False)
-    pipe_fd, ring_fd, to_serving, to_consensus, listen_fd, lock_fd = fds
+    pipe_fd, ring_fd, slot_fd, to_serving, to_consensus, listen_fd, lock_fd = fds
     ring = Ring.attach(ring_fd)
     os.close(ring_fd)
+    slot = Slot.attach(slot_fd)
+    os.close(slot_fd)
     pipe = socket.socket(fileno=pipe_fd)
     listener = socket.socket(fileno=listen_fd)
     pipe.setblocking(False)
     listener.setblocking(False)
-    return Ends(pipe, ring, to_serving, to_consensus, listener, lock_fd)
+    return Ends(pipe, ring, slot, to_serving, to_consensus, listener, lock_fd)

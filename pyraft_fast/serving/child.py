@@ -14,6 +14,7 @@ import socket
 from collections import deque
 from typing import Any, Final
 
+from pyraft_fast._slot import ADDED_TELL, NOT_ADDED
 from pyraft_fast.errors import ProtocolError
 from pyraft_fast.link import pipe
 from pyraft_fast.link.ring import clear
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 REAP_SECONDS: Final = 0.1  # a process that closed its pipe is about to be gone
 BACKLOG_PARTS_MAX: Final = 10_000  # unsent, past which reads are lost, as `treaty` allows
 PARTS_MAX: Final = 64  # of one write
+SLOT_FILLED: Final = pipe.encode(pipe.SlotFilled())
 
 
 def spawner(settings: Settings, listener: socket.socket, lock_fd: int) -> Spawn:
@@ -53,8 +55,10 @@ class ConsensusChild:
         self.release = self._child.reader.release
         self.sleep = self._child.reader.sleep
         self.lease = self._child.reader.posted
+        self._slot = self._child.slot
         self._heard_bytes = self._child.reader.heard
-        self._sent_bytes = 0  # what the pipe has taken
+        self._given_bytes = 0  # for the pipe, since the beginning
+        self._proposed_bytes = 0  # of these: no batch passes by the last one there by the slot
         self._decoder = pipe.Decoder()
         self._backlog: deque[bytes | memoryview] = deque()
         self._open = True
@@ -69,13 +73,28 @@ class ConsensusChild:
 
     # Down
 
-    def propose(self, start: int, batch: int, count: int, payload: bytes) -> None:
-        """Send one batch, without a copy."""
+    def propose(self, start: int, batch: int, count: int, payload: bytes) -> bool:
+        """Send one batch; see `treaty.Consensus`."""
+        if self._heard_bytes() >= self._proposed_bytes:
+            added = self._slot.put(start, batch, count, payload)
+            if added == ADDED_TELL:
+                self._write(SLOT_FILLED)
+            if added != NOT_ADDED:
+                return True
         self._write(pipe.propose_head(start, batch, count, len(payload)), payload)
+        self._proposed_bytes = self._given_bytes
+        return False
+
+    def add(self, count: int, payload: bytes) -> bool:
+        """Add commands to the batch in the slot; see `treaty.Consensus`."""
+        added = self._slot.add(count, payload)
+        if added == ADDED_TELL:
+            self._write(SLOT_FILLED)
+        return added != NOT_ADDED
 
     def is_behind(self) -> bool:
         """Whether something waits here or in the pipe."""
-        return self._open and (bool(self._backlog) or self._heard_bytes() != self._sent_bytes)
+        return self._open and self._heard_bytes() != self._given_bytes
 
     def read(self, context: int, by_lease: bool) -> None:
         """Ask for a read index; a process that takes nothing any more is asked no more."""
@@ -110,6 +129,8 @@ class ConsensusChild:
     def _write(self, *parts: bytes) -> None:
         if not self._open:
             return
+        given = sum(map(len, parts))
+        self._given_bytes += given
         if self._backlog:
             self._backlog.extend(part for part in parts if part)  # a tick has no payload
             return
@@ -119,8 +140,7 @@ class ConsensusChild:
             sent = 0
         except OSError:  # the process is gone; reading from the pipe tells that
             return
-        self._sent_bytes += sent
-        if sent < sum(map(len, parts)):
+        if sent < given:
             self._backlog.append(memoryview(b"".join(parts))[sent:])
             self._loop.add_writer(self._pipe.fileno(), self._drained)
 
@@ -141,7 +161,6 @@ class ConsensusChild:
             except OSError:  # the process is gone; reading from the pipe tells that
                 backlog.clear()
                 return
-            self._sent_bytes += sent
             while sent:
                 part = backlog.popleft()
                 if sent < len(part):

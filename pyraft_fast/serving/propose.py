@@ -35,13 +35,20 @@ GATHER_SECONDS: Final = 0.05  # an unsendable batch gathers this long before it 
 STILL_TURNS_MAX: Final = 2  # without another command, for a batch that could be sent
 GROW_SECONDS_MAX: Final = 0.002  # that a batch may grow behind one that is not taken
 UNSENT_BATCHES_MAX: Final = PENDING_BATCHES_MAX
+GROUPS_ALONE: Final = 3  # of commands under way on a node alone: gathered, written, answered
 
 
 class ProposalSink(Protocol):
     """The way down to consensus."""
 
-    def propose(self, start: int, batch: int, count: int, payload: bytes) -> None:
-        """Send one batch; it may be lost, and is then asked for by RESEND or a gap."""
+    def propose(self, start: int, batch: int, count: int, payload: bytes) -> bool:
+        """Send one batch; it may be lost, and is then asked for by RESEND or a gap.
+
+        True when it lies where `add` may add to it, until it is taken.
+        """
+
+    def add(self, count: int, payload: bytes) -> bool:
+        """Add commands to the batch that was sent last; False when it is too late or too much."""
 
     def is_behind(self) -> bool:
         """Whether something that was sent has not been taken yet."""
@@ -53,13 +60,12 @@ class Proposer(Intake):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        sink: ProposalSink,
         dirty: list[Origin],
         resume: Callable[[], None],
         arm: Callable[[], None],
     ) -> None:
         self._loop = loop
-        self._sink = sink
+        self._sink = None
         self._dirty = dirty
         self._resume = resume  # called when `full` has become false again
         self._arm = arm  # called when somebody begins to wait: `sweep` is wanted then
@@ -68,6 +74,7 @@ class Proposer(Intake):
         self.bytes_max = PENDING_BYTES_MAX
         self.unsent_max = UNSENT_BATCHES_MAX
         self.still_max = STILL_TURNS_MAX
+        self.groups = 1
         self.grow_seconds = GROW_SECONDS_MAX
         self.gather_seconds = GATHER_SECONDS
         self.answer_seconds = ANSWER_SECONDS
@@ -78,7 +85,7 @@ class Proposer(Intake):
         self.serial = 0
         self._unsent = deque()
         self._sent = deque()
-        self._unsent_bytes = self._sent_bytes = 0
+        self._unsent_bytes = self._sent_bytes = self._under_way = self._usual = 0
         self._next_number = 1
         self._turn_scheduled = False
         self._seen = self._still = 0
@@ -131,6 +138,7 @@ class Proposer(Intake):
 
     def resend(self) -> None:
         """Send every unapplied batch again, in order: leader or link changed, or a gap showed."""
+        self._growing = None  # from here on there are two of it, and they must be the same
         for batch in self._sent:
             self._sink.propose(self.start, batch.number, batch.count, batch.payload)
 
@@ -139,6 +147,10 @@ class Proposer(Intake):
         if self._resent_after != applied:
             self._resent_after = applied
             self.resend()
+
+    def set_alone(self, alone: bool) -> None:
+        """Whether this node is the only one: with others, their disks work side by side anyway."""
+        self.groups = GROUPS_ALONE if alone else 1
 
     def set_serving(self, serving: bool) -> None:
         """A leader is known now, or no longer."""
@@ -153,18 +165,23 @@ class Proposer(Intake):
         error = Uncertain("the write was applied, but its result was lost with a snapshot install")
         while self._sent and self._sent[0].number <= number:
             batch = self._sent.popleft()
-            self._sent_bytes -= len(batch.payload)
+            self._sent_bytes -= batch.nbytes
+            self._under_way -= batch.count
             if batch.ops:
                 refuse(batch.ops, error, self._dirty)
+        if not self._sent:
+            self._growing = None
         if self._unsent or self.full:
             self._schedule()
 
-    def new_session(self, start: int) -> None:
+    def new_session(self, start: int, sink: ProposalSink | None) -> None:
         """Consensus is new: number from 1 again under its start number."""
         check(not self._sent, "a new session begins with nothing sent", len(self._sent))
         self.start = start
+        self._sink = sink
         self._next_number = 1
         self._resent_after = -1
+        self._growing = None
         self._schedule()
 
     def drop_session(self, error: RaftException | None = None) -> None:
@@ -175,7 +192,7 @@ class Proposer(Intake):
         self.start = 0
         self.serving = False
         sent, self._sent = self._sent, deque()
-        self._sent_bytes = 0
+        self._sent_bytes = self._under_way = 0
         for batch in sent:
             if batch.ops:
                 refuse(batch.ops, error, self._dirty)

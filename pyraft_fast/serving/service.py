@@ -65,7 +65,7 @@ class Service:
         self._spawn = spawn
         self.dirty: list[Origin] = []
         self.rows = Rows(host)
-        self.proposer = Proposer(loop, self, self.dirty, lambda: self.desk.resume(), self._arm)
+        self.proposer = Proposer(loop, self.dirty, lambda: self.desk.resume(), self._arm)
         self.gate = ReadGate(loop, self, self.dirty, settings.reads, self._arm)
         self.desk = Desk(
             host,
@@ -134,7 +134,7 @@ class Service:
         self.cluster = ready.cluster
         self.applier.incarnation = ready.incarnation
         self.snapshot_index = max(self.snapshot_index, ready.snapshot_index)
-        self.proposer.new_session(ready.start)
+        self.proposer.new_session(ready.start, self.consensus)
         if ready.snapshot_path and ready.snapshot_index > self.applier.index:
             self._load(ready.snapshot_path, self._loaded_first)
         else:
@@ -160,15 +160,6 @@ class Service:
             self.started.set(True)
 
     # What consensus says
-
-    def propose(self, start: int, batch: int, count: int, payload: bytes) -> None:
-        """Of ProposalSink: lost while consensus is away, which RESEND or its death settles."""
-        if self.consensus is not None:
-            self.consensus.propose(start, batch, count, payload)
-
-    def is_behind(self) -> bool:
-        """Of ProposalSink."""
-        return self.consensus is not None and self.consensus.is_behind()
 
     def read(self, context: int, by_lease: bool) -> None:
         """Of ReadSink."""
@@ -387,6 +378,7 @@ class Service:
 
     def _membership(self) -> None:
         self.guard.members(self.applier.members)
+        self.proposer.set_alone(len(self.applier.members.members) == 1)
         self.callbacks.tell("on_membership")
 
     # Requests of this process

@@ -68,8 +68,11 @@ class Consensus(Protocol):
     def pid(self) -> int:
         """Its process id."""
 
-    def propose(self, start: int, batch: int, count: int, payload: bytes) -> None:
-        """Send one batch to be appended to the log."""
+    def propose(self, start: int, batch: int, count: int, payload: bytes) -> bool:
+        """Send one batch to be appended to the log; whether `add` may add to it for now."""
+
+    def add(self, count: int, payload: bytes) -> bool:
+        """Add commands to the batch that was sent last; False when it is too late or too much."""
 
     def is_behind(self) -> bool:
         """Whether it has not yet taken all that it was sent."""

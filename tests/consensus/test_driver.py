@@ -11,6 +11,8 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from pyraft_fast import _entry
+from pyraft_fast._slot import NOT_ADDED, Slot
 from pyraft_fast._wire import Frame
 from pyraft_fast.consensus import driver
 from pyraft_fast.consensus.diskwork import Write
@@ -42,6 +44,7 @@ class Bench:
         self.resends = 0
         self.on_write: Callable[[Write], object] = lambda _: None
         self.links = MagicMock()
+        self.slot = Slot.create(4096)
         self.hurries = 0
         self.disk = SimpleNamespace(
             is_idle=False, is_gathering=False, submit=self._submit, hurry=self._hurry
@@ -64,6 +67,7 @@ class Bench:
             pool=None,
             snapshot=None,
             folder=str(folder),
+            slot=self.slot,
         )
         self.driver = Driver(host, serving, cast(Parts, parts))
 
@@ -105,6 +109,25 @@ async def leading(bench: Bench) -> None:
     bench.disk_done()
     await until(lambda: bench.driver.raft.log.commit)
     await until(lambda: bench.resends)
+
+
+def test_a_turn_takes_what_lies_in_the_slot(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path, voters=1)
+        await leading(bench)
+        log = bench.driver.raft.log
+        last = log.last
+        bench.slot.put(1, 5, 1, b"one")
+        bench.slot.add(1, b"two")
+        bench.driver.wake()
+        await bench.driver.changed()
+        assert log.last == last + 1
+        header = _entry.header(log.read(log.last, log.last + 1, 1000)[0].record)
+        assert (header.start, header.batch, header.count) == (1, 5, 2)
+        assert bench.slot.add(1, b"three") == NOT_ADDED
+        bench.driver.close()
+
+    asyncio.run(main())
 
 
 def test_a_batch_refused_by_a_full_leader_is_sent_again_when_there_is_room(tmp_path: Path) -> None:

@@ -108,16 +108,16 @@ class FakeConsensus:
         )
         self.events.role(log.role)
 
-    def propose(self, start: int, batch: int, count: int, payload: bytes) -> None:
+    def propose(self, start: int, batch: int, count: int, payload: bytes) -> bool:
         if self.dead:
-            return
+            return False
         self.log.proposals.append((start, batch))
         fault = self.log.fault(start, batch)
         if fault == "drop" or start != self.start:
-            return
+            return False
         if not self.log.commit:
             self.log.kept.append((start, batch, count, payload))
-            return
+            return False
         for _ in range(2 if fault == "twice" else 1):
             self.log.append(payload, count, start, batch)
         if fault == "late":
@@ -126,6 +126,10 @@ class FakeConsensus:
             self.loop.call_soon(self.die)
         else:
             self.loop.call_soon(self.pump)
+        return False
+
+    def add(self, count: int, payload: bytes) -> bool:
+        return False
 
     def is_behind(self) -> bool:
         return self.log.is_behind and not self.dead

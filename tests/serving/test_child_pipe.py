@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from pyraft_fast._slot import Slot
+from pyraft_fast.limits import SLOT_BYTES
 from pyraft_fast.link.ring import Ring
 from pyraft_fast.serving import child
-from pyraft_fast.serving.child import ConsensusChild
+from pyraft_fast.serving.child import SLOT_FILLED, ConsensusChild
 
 RING_BYTES = 4096
-BATCH = bytes(100_000)
+BATCH = bytes(SLOT_BYTES + 1)  # too large for the slot
 
 
 class Ends:
@@ -26,7 +28,8 @@ class Ends:
         self.theirs.setblocking(False)
         self.ring = Ring.create(RING_BYTES)
         self.writers: list[Callable[[], None]] = []
-        started = SimpleNamespace(pipe=ours, reader=self.ring, to_serving=0)
+        self.slot = Slot.create()
+        started = SimpleNamespace(pipe=ours, reader=self.ring, slot=self.slot, to_serving=0)
         monkeypatch.setattr(child, "start_child", lambda *_, **__: started)
         loop: Any = SimpleNamespace(
             add_reader=lambda *_: None,
@@ -55,6 +58,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
     made.serving._pipe.close()
     made.theirs.close()
     made.ring.close()
+    made.slot.close()
 
 
 def test_what_was_sent_is_behind_until_it_is_read(ends: Ends) -> None:
@@ -77,3 +81,38 @@ def test_a_full_pipe_is_behind_until_its_rest_is_read_too(ends: Ends) -> None:
     assert ends.serving.is_behind()
     assert ends.read()
     assert not ends.serving.is_behind()
+
+
+def test_a_batch_in_the_slot_is_told_of_once(ends: Ends) -> None:
+    ends.read()
+    assert ends.serving.propose(1, 1, 1, b"one")
+    assert ends.serving.add(1, b"two")
+    assert ends.read() == len(SLOT_FILLED)
+    assert ends.slot.take() == (1, 1, 2, b"onetwo")
+    assert not ends.serving.add(1, b"three")
+    assert ends.serving.propose(1, 2, 1, b"three")
+    assert ends.read() == 0  # who takes has not found the slot empty
+
+
+def test_no_batch_passes_by_a_larger_one_in_the_pipe(ends: Ends) -> None:
+    ends.read()
+    assert ends.serving.propose(1, 1, 1, b"one")
+    assert not ends.serving.propose(1, 2, 1, b"two")  # the slot is full
+    assert ends.slot.take() == (1, 1, 1, b"one")
+    assert not ends.serving.propose(1, 3, 1, b"three")  # two is in the pipe
+    assert ends.read() > 0
+    assert ends.slot.take() is None
+    assert ends.serving.propose(1, 4, 1, b"four")
+
+
+def test_no_batch_passes_by_one_that_the_pipe_has_no_room_for(ends: Ends) -> None:
+    large = bytes(SLOT_BYTES + 1)
+    while not ends.writers:
+        assert not ends.serving.propose(1, 1, 1, large)
+    while ends.writers:
+        assert not ends.serving.propose(1, 2, 1, b"small")
+        ends.read()
+        ends.writers[0]()
+    assert not ends.serving.propose(1, 2, 1, b"small")
+    ends.read()
+    assert ends.serving.propose(1, 3, 1, b"small")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pyraft_fast import limits
 from pyraft_fast._turn import Origin
 from pyraft_fast.serving import propose
 from pyraft_fast.serving.propose import Proposer
@@ -30,17 +31,34 @@ class HandLoop:
 
 
 class Pipe:
-    """Notes the batches; `behind` until somebody takes them."""
+    """Notes the batches; `behind` until somebody takes them, and they may grow until then."""
 
     def __init__(self) -> None:
         self.counts: list[int] = []
+        self.numbers: list[int] = []
+        self.payloads: list[bytes] = []
         self.behind = False
+        self.grows = False
 
-    def propose(self, start: int, batch: int, count: int, payload: bytes) -> None:
+    def propose(self, start: int, batch: int, count: int, payload: bytes) -> bool:
         self.counts.append(count)
+        self.numbers.append(batch)
+        self.payloads.append(payload)
+        return self.grows
+
+    def add(self, count: int, payload: bytes) -> bool:
+        if self.grows:
+            self.counts[-1] += count
+            self.payloads[-1] += payload
+        return self.grows
 
     def is_behind(self) -> bool:
         return self.behind
+
+
+class Client(Origin):
+    def answer(self, value: Any) -> None:
+        self.waiting -= 1
 
 
 class Bench:
@@ -48,14 +66,18 @@ class Bench:
         self.loop = HandLoop()
         self.pipe = Pipe()
         loop: Any = self.loop
-        self.proposer = Proposer(loop, self.pipe, [], lambda: None, lambda: None)
-        self.proposer.new_session(1)
+        self.proposer = Proposer(loop, [], lambda: None, lambda: None)
+        self.proposer.new_session(1, self.pipe)
         self.proposer.set_serving(True)
         self.loop.turn()
 
     def write(self, count: int) -> None:
         for _ in range(count):
-            self.proposer.write(Origin(), ["SET", "key", "value"], 0)
+            self.proposer.write(Client(), ["SET", "key", "value"], 0)
+
+    def turn(self, count: int) -> None:
+        self.write(count)
+        self.loop.turn()
 
 
 def test_a_lone_batch_leaves_at_the_end_of_its_turn() -> None:
@@ -117,3 +139,72 @@ def test_without_a_leader_nobody_asks_the_pipe() -> None:
     bench.write(2)
     bench.loop.turn()
     assert (bench.pipe.counts, bench.loop.due) == ([], [])
+
+
+def test_commands_join_the_batch_that_nobody_has_taken() -> None:
+    bench = Bench()
+    bench.pipe.grows = True
+    for count in (2, 3, 1):
+        bench.turn(count)
+    assert (bench.pipe.counts, bench.pipe.numbers, bench.loop.due) == ([6], [1], [])
+    bench.pipe.grows = False
+    bench.turn(4)
+    bench.turn(1)
+    assert (bench.pipe.counts, bench.pipe.numbers) == ([6, 4, 1], [1, 2, 3])
+    assert [len(bench.proposer.applied(number)) for number in (1, 2, 3)] == [6, 4, 1]
+    assert bench.proposer._sent_bytes == bench.proposer._under_way == 0
+
+
+def test_a_batch_is_sent_again_as_it_is_and_grows_no_more() -> None:
+    bench = Bench()
+    bench.pipe.grows = True
+    bench.turn(2)
+    bench.turn(3)
+    bench.proposer.resend()
+    assert bench.pipe.payloads[0] == bench.pipe.payloads[1]
+    bench.turn(1)
+    assert (bench.pipe.counts, bench.pipe.numbers) == ([5, 5, 1], [1, 1, 2])
+
+
+def test_a_batch_of_another_session_does_not_grow() -> None:
+    bench = Bench()
+    bench.pipe.grows = True
+    bench.turn(2)
+    bench.proposer.drop_session()
+    bench.turn(1)
+    bench.proposer.new_session(2, bench.pipe)
+    bench.proposer.set_serving(True)
+    bench.loop.turn()
+    assert (bench.pipe.counts, bench.pipe.numbers) == ([2, 1], [1, 1])
+
+
+def test_a_batch_whose_clients_were_told_does_not_grow() -> None:
+    bench = Bench()
+    bench.pipe.grows = True
+    bench.turn(2)
+    bench.proposer.sweep(bench.loop.now + 60)
+    bench.turn(1)
+    assert bench.pipe.counts == [2, 1]
+
+
+def test_a_batch_grows_to_no_more_commands_than_an_entry_may_have() -> None:
+    bench = Bench()
+    bench.pipe.grows = True
+    bench.turn(limits.BATCH_COMMANDS_MAX - 2)
+    bench.turn(3)
+    bench.turn(2)
+    assert bench.pipe.counts == [limits.BATCH_COMMANDS_MAX - 2, 5]
+
+
+def test_a_node_alone_divides_what_is_under_way() -> None:
+    bench = Bench()
+    bench.pipe.grows = True
+    bench.proposer.set_alone(True)
+    bench.turn(30)
+    bench.proposer.applied(1)
+    for _ in range(12):
+        bench.turn(2)
+    assert bench.pipe.counts == [30, 10, 10, 4]
+    bench.proposer.set_alone(False)
+    bench.turn(20)
+    assert bench.pipe.counts == [30, 10, 10, 24]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from pyraft_fast._slot import Slot
 from pyraft_fast.consensus import __main__ as main
 from pyraft_fast.consensus import node as node_module
 from pyraft_fast.consensus.settings import read_settings
@@ -181,6 +182,7 @@ class SimChild:
         self.pipe = SimPipe(self)
         self.transport = SimPipeTransport(self)
         self.ring = ring_module.Ring.create(machine.ring_bytes)
+        self.slot = Slot.create(machine.ring_bytes // 64)  # some batches go by the pipe
         self.pipe_fd = 3 * self.pid
         self.to_serving = 3 * self.pid + 1
         self.to_consensus = 3 * self.pid + 2
@@ -196,7 +198,7 @@ class SimChild:
     def begin(self) -> None:
         listener: Any = (self.machine.host_ip, self.machine.port + 1)
         pipe: Any = self.transport
-        ends = Ends(pipe, self.ring, self.to_serving, self.to_consensus, listener, 0)
+        ends = Ends(pipe, self.ring, self.slot, self.to_serving, self.to_consensus, listener, 0)
         self.main = SimMain(ends, self.machine)
         self.process.loop.create_task(self.main.run())
 
@@ -274,8 +276,9 @@ class SimMain(main.Process):
         machine = self.machine
         rng = Random(machine.world.random.getrandbits(64))
         node = node_module.Node(
-            read_settings(settings), self._parent, self._ends.ring, lambda: main.wake(bell), rng
-        )
+            read_settings(settings), self._parent, self._ends.ring, self._ends.slot,
+            lambda: main.wake(bell), rng,
+        )  # fmt: skip
         self._node = node
         self._spawn(self._serve(node))
         return node

@@ -26,7 +26,7 @@ class OpenBatch:
 
 
 class SentBatch(SimpleNamespace):
-    """number, payload, count, ops, deadline"""
+    """number, count, nbytes, ops, deadline"""
 
 
 class Intake:
@@ -64,6 +64,9 @@ class Intake:
     def _turn_end(self: Any) -> None:
         self._turn_scheduled = False
         count = len(self.open.ops)
+        if count and self._growing and self._joins(len(self.open.commands)):
+            self._fresh()
+            return
         grew, self._seen = count > self._seen, count
         self._still = 0 if grew else self._still + 1
         age = self._loop.time() - self.open.born
@@ -74,6 +77,27 @@ class Intake:
         if count and (self.has_room() or age >= self.gather_seconds):
             self._close()
         self._send_unsent()
+
+    def _joins(self: Any, count: int) -> bool:
+        sent, most = self._growing, bounds.batch_commands_max
+        if self.groups > 1:
+            most = min(most, max(1, self._usual // self.groups))
+        if sent.ops is None or self._unsent or not self.has_room() or sent.count + count > most:
+            return False
+        payload = self.open.commands.peek()
+        if not self._sink.add(count, payload):
+            self._growing = None
+            return False
+        sent.count += count
+        sent.nbytes += len(payload)
+        sent.ops += self.open.ops
+        self._give(count, payload)
+        return True
+
+    def _give(self: Any, count: int, payload: Any) -> None:
+        self._sent_bytes += len(payload)
+        self._under_way += count
+        self._usual = max(self._usual, self._under_way)
 
     def has_room(self: Any) -> bool:
         few = len(self._sent) < self.batches_max and self._sent_bytes < self.bytes_max
@@ -103,13 +127,13 @@ class Intake:
             count, payload = len(batch.commands), batch.commands.take()
             number, self._next_number = self._next_number, self._next_number + 1
             deadline = batch.born + self.answer_seconds
-            self._sent.append(
-                SentBatch(
-                    number=number, payload=payload, count=count, ops=batch.ops, deadline=deadline
-                )
-            )
-            self._sent_bytes += len(payload)
-            self._sink.propose(self.start, number, count, payload)
+            sent = SentBatch(number=number, count=count, nbytes=len(payload), deadline=deadline)
+            sent.ops = batch.ops
+            self._sent.append(sent)
+            self._usual -= self._usual // 64
+            self._give(count, payload)
+            grows = self._sink.propose(self.start, number, count, payload)
+            self._growing = sent if grows else None
         self._relieve()
 
     def _relieve(self: Any) -> None:
@@ -122,7 +146,10 @@ class Intake:
         check(self._sent, "an applied batch of this session is pending", number)
         batch = self._sent.popleft()
         check(batch.number == number, "batches apply in order", batch.number, number)
-        self._sent_bytes -= len(batch.payload)
+        self._sent_bytes -= batch.nbytes
+        self._under_way -= batch.count
+        if batch is self._growing:
+            self._growing = None
         if self._unsent or self.full:
             self._schedule()
         return batch.ops
