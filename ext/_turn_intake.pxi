@@ -242,7 +242,7 @@ cdef class Intake:
         sent.deadline = batch.born + self.answer_seconds
         self._sent.append(sent)
         self._sent_bytes += sent.nbytes
-        self._usual -= self._usual // 64
+        self._usual -= (self._usual + 63) // 64
         self._leave(count)
         grows = self._sink.propose(self.start, sent.number, count, payload)
         self._growing = sent if grows else None

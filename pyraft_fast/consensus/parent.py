@@ -107,6 +107,7 @@ class ParentPipe(asyncio.BufferedProtocol):
         elif isinstance(message, pipe.Digests):
             served.digests(message.nid, message.note)
         elif isinstance(message, pipe.Shutdown):
+            served.look()  # a turn for what lies in the slot comes before the end
             self._on_shutdown()
         else:
             self._take_request(served, message)

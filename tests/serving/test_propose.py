@@ -204,7 +204,7 @@ def test_a_node_alone_divides_what_is_under_way() -> None:
     bench.proposer.applied(1)
     for _ in range(12):
         bench.turn(2)
-    assert bench.pipe.counts == [30, 10, 10, 4]
+    assert bench.pipe.counts == [30, 8, 8, 8]  # a third of what is usual, in whole turns
     bench.proposer.set_alone(False)
     bench.turn(20)
-    assert bench.pipe.counts == [30, 10, 10, 24]
+    assert bench.pipe.counts == [30, 8, 8, 28]

@@ -130,7 +130,7 @@ class Intake:
             sent = SentBatch(number=number, count=count, nbytes=len(payload), deadline=deadline)
             sent.ops = batch.ops
             self._sent.append(sent)
-            self._usual -= self._usual // 64
+            self._usual -= (self._usual + 63) // 64
             self._give(count, payload)
             grows = self._sink.propose(self.start, number, count, payload)
             self._growing = sent if grows else None
