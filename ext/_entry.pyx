@@ -199,11 +199,7 @@ cdef class Batch:
 
     def take(self):
         """The payload as bytes; the batch is empty afterwards."""
-        self.enter()
-        try:
-            data = PyBytes_FromStringAndSize(<char*> self.out.data, self.out.used)
-        finally:
-            self.busy = False
+        data = self.peek()
         empty(&self.out)
         self.count = 0
         return data

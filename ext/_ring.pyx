@@ -58,7 +58,6 @@ cdef extern from "ring_atomics.h" nogil:
     int ring_count_forks()
 
 cdef enum:
-    CONTROL_BYTES = 4096
     FRAME_BYTES = 8  # length and flags before each frame's bytes
     LAYOUT_VERSION = 3
     WHOLE = 0
@@ -82,7 +81,21 @@ cdef inline uint64_t align8(uint64_t length) noexcept nogil:
     return (length + 7) & ~<uint64_t>7
 
 
-include "_ring_mapping.pxi"
+include "_shared_memory.pxi"
+
+
+cdef int _check_layout(_Mapping mapping) except -1:
+    cdef ring_control* control = <ring_control*> mapping.base
+    cdef uint64_t size = control.size
+    cdef uint64_t head = control.head
+    cdef uint64_t tail = control.tail
+    if control.magic != MAGIC or control.version != LAYOUT_VERSION:
+        raise InvariantError(f"no ring: magic {control.magic:#x}, version {control.version}")
+    if size + CONTROL_BYTES != mapping.length or size & (size - 1):
+        raise InvariantError(f"ring of {size} bytes in a mapping of {mapping.length}")
+    if head < tail or head - tail > size or head & 7 or tail & 7:
+        raise InvariantError(f"ring: head {head}, tail {tail}, size {size}")
+    return 0
 
 
 @cython.final
@@ -140,11 +153,8 @@ cdef class Ring:
         if not SIZE_MIN <= size <= SIZE_MAX or size & (size - 1):
             raise InvariantError(f"a ring cannot have {size} bytes")
         cdef uint64_t size_bytes = size
-        fd = os.memfd_create("pyraft-fast ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd = make_memory("ring", CONTROL_BYTES + size)
         try:
-            os.ftruncate(fd, CONTROL_BYTES + size)
-            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
             mapping = _Mapping(fd, CONTROL_BYTES + size)
         except BaseException:
             os.close(fd)
@@ -163,14 +173,7 @@ cdef class Ring:
         """
         own = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
         try:
-            length = os.fstat(own).st_size
-            try:
-                seals = fcntl.fcntl(own, fcntl.F_GET_SEALS)
-            except OSError:
-                seals = 0
-            if not seals & fcntl.F_SEAL_SHRINK or length < CONTROL_BYTES + SIZE_MIN:
-                raise InvariantError(f"descriptor {fd} is no ring ({length} bytes, seals {seals})")
-            mapping = _Mapping(own, length)
+            mapping = map_memory("ring", fd, own, SIZE_MIN)
             _check_layout(mapping)
         except BaseException:
             os.close(own)

@@ -15,11 +15,12 @@ cimport cython
 import fcntl
 import os
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
+from posix.unistd cimport close as close_fd
 
 from pyraft_fast.errors import InvariantError
 from pyraft_fast.limits import SLOT_BYTES as _SLOT_BYTES
@@ -35,20 +36,21 @@ cdef extern from "slot_atomics.h" nogil:
         uint64_t number
         uint64_t count
         uint64_t length
+    uint64_t slot_load_once(const uint64_t* word)
     uint32_t slot_state(const slot_control* control)
     int slot_claim(slot_control* control, uint32_t claimed)
     void slot_leave(slot_control* control, uint32_t state)
     void slot_ask(slot_control* control)
     int slot_take_asked(slot_control* control)
 
-cdef enum:
-    CONTROL_BYTES = 4096
-
 cdef uint64_t MAGIC = 0x746F6C7374666172  # "raftslot" in memory
 
 NOT_ADDED = 0
 ADDED = 1
 ADDED_TELL = 2
+
+
+include "_shared_memory.pxi"
 
 
 @cython.final
@@ -58,8 +60,9 @@ cdef class Slot:
     Not for several threads at once.
     """
 
-    cdef unsigned char* _base
+    cdef _Mapping _mapping
     cdef slot_control* _control
+    cdef unsigned char* _data
     cdef uint64_t _size
     cdef int _fd
     # giving half: what the batch in the slot has; the shared words are only written
@@ -67,7 +70,6 @@ cdef class Slot:
     cdef uint64_t _length
 
     def __cinit__(self):
-        self._base = NULL
         self._control = NULL
         self._fd = -1
 
@@ -75,7 +77,9 @@ cdef class Slot:
         raise TypeError("use Slot.create() or Slot.attach()")
 
     def __dealloc__(self):
-        self._unmap()
+        self._control = NULL
+        if self._fd >= 0:
+            close_fd(self._fd)  # the module `os` may be gone when the interpreter ends
 
     @staticmethod
     def create(size=_SLOT_BYTES):
@@ -85,12 +89,9 @@ cdef class Slot:
         """
         if size <= 0:
             raise InvariantError(f"a slot cannot have {size} bytes")
-        fd = os.memfd_create("pyraft-fast slot", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd = make_memory("slot", CONTROL_BYTES + size)
         try:
-            os.ftruncate(fd, CONTROL_BYTES + size)
-            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-            slot = _slot_over(fd, size)
+            slot = _slot_over(fd, _Mapping(fd, CONTROL_BYTES + size))
         except BaseException:
             os.close(fd)
             raise
@@ -107,21 +108,12 @@ cdef class Slot:
         """
         own = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
         try:
-            length = os.fstat(own).st_size
-            try:
-                seals = fcntl.fcntl(own, fcntl.F_GET_SEALS)
-            except OSError:
-                seals = 0
-            if not seals & fcntl.F_SEAL_SHRINK or length <= CONTROL_BYTES:
-                raise InvariantError(f"descriptor {fd} is no slot ({length} bytes, seals {seals})")
-            slot = _slot_over(own, length - CONTROL_BYTES)
+            mapping = map_memory("slot", fd, own, 1)
+            _check_slot(mapping)
         except BaseException:
             os.close(own)
             raise
-        if slot._control.magic != MAGIC or slot._control.size != slot._size:
-            slot.close()
-            raise InvariantError(f"descriptor {fd} is no slot")
-        return slot
+        return _slot_over(own, mapping)
 
     @property
     def fd(self):
@@ -135,16 +127,12 @@ cdef class Slot:
 
     def close(self):
         """Give the descriptor and the memory back."""
-        self._unmap()
+        self._control = NULL
+        self._data = NULL
+        self._mapping = None
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-    cdef void _unmap(self):
-        if self._base != NULL:
-            munmap(self._base, CONTROL_BYTES + self._size)
-        self._base = NULL
-        self._control = NULL
 
     cdef int _alive(self) except -1:
         if self._control == NULL:
@@ -165,17 +153,12 @@ cdef class Slot:
         try:
             if slot_state(self._control) != SLOT_EMPTY or <uint64_t> view.len > self._size:
                 return NOT_ADDED
-            memcpy(self._base + CONTROL_BYTES, view.buf, view.len)
-            self._length = view.len
+            self._control.start = start
+            self._control.number = number
+            self._count = self._length = 0
+            return self._append(count, &view)
         finally:
             PyBuffer_Release(&view)
-        self._count = count
-        self._control.start = start
-        self._control.number = number
-        self._control.count = self._count
-        self._control.length = self._length
-        slot_leave(self._control, SLOT_FULL)
-        return ADDED_TELL if slot_take_asked(self._control) else ADDED
 
     def add(self, uint64_t count, payload, /):
         """Add commands to the batch that was put in last.
@@ -193,10 +176,14 @@ cdef class Slot:
                 return NOT_ADDED
             if not slot_claim(self._control, SLOT_ADDING):
                 return NOT_ADDED
-            memcpy(self._base + CONTROL_BYTES + self._length, view.buf, view.len)
-            self._length += view.len
+            return self._append(count, &view)
         finally:
             PyBuffer_Release(&view)
+
+    cdef int _append(self, uint64_t count, Py_buffer* view) except -1:
+        """Copy commands behind those that are there, and let the slot go."""
+        memcpy(self._data + self._length, view.buf, view.len)
+        self._length += view.len
         self._count += count
         self._control.count = self._count
         self._control.length = self._length
@@ -219,27 +206,33 @@ cdef class Slot:
             if not slot_claim(control, SLOT_TAKING):
                 return None
             slot_take_asked(control)
-        count = control.count
-        length = control.length
+        count = slot_load_once(&control.count)
+        length = slot_load_once(&control.length)
         if length > self._size or count > BATCH_COMMANDS_MAX:
             raise InvariantError(
                 f"{count} commands of {length} bytes in a slot of {self._size} bytes"
             )
         batch = (
             control.start, control.number, count,
-            PyBytes_FromStringAndSize(<char*> self._base + CONTROL_BYTES, <Py_ssize_t> length),
+            PyBytes_FromStringAndSize(<char*> self._data, <Py_ssize_t> length),
         )
         slot_leave(control, SLOT_EMPTY)
         return batch
 
 
-cdef Slot _slot_over(int fd, uint64_t size):
+cdef int _check_slot(_Mapping mapping) except -1:
+    cdef slot_control* control = <slot_control*> mapping.base
+    if control.magic != MAGIC or control.size + CONTROL_BYTES != mapping.length:
+        raise InvariantError(f"no slot: magic {control.magic:#x}, size {control.size}")
+    return 0
+
+
+cdef Slot _slot_over(int fd, _Mapping mapping):
+    """A Slot over a mapping whose control page is good or about to be; owns `fd`."""
     cdef Slot slot = Slot.__new__(Slot)
-    cdef void* base = mmap(NULL, CONTROL_BYTES + size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-    if base == MAP_FAILED:
-        raise OSError("the slot cannot be mapped")
-    slot._base = <unsigned char*> base
-    slot._control = <slot_control*> base
-    slot._size = size
+    slot._mapping = mapping
+    slot._control = <slot_control*> mapping.base
+    slot._data = mapping.base + CONTROL_BYTES
+    slot._size = mapping.length - CONTROL_BYTES
     slot._fd = fd
     return slot

@@ -30,13 +30,6 @@ cdef class SentBatch:
         """All commands, encoded."""
         return self.parts[0] if PyList_GET_SIZE(self.parts) == 1 else b"".join(self.parts)
 
-    cdef int take_in(self, Py_ssize_t count, payload, list ops) except -1:
-        self.count += count
-        self.nbytes += len(payload)
-        self.parts.append(payload)
-        self.ops += ops
-        return 0
-
 
 cdef class Intake:
     """The common half of serving.propose.Proposer: the way of a batch when nothing is amiss.
@@ -148,9 +141,7 @@ cdef class Intake:
         if not self._sink.add(count, payload):
             self._growing = None
             return False
-        sent.take_in(count, payload, batch.ops)
-        self._sent_bytes += len(payload)
-        self._leave(count)
+        self._give(sent, count, payload, batch.ops)
         return True
 
     cdef Py_ssize_t share(self) noexcept:
@@ -163,9 +154,16 @@ cdef class Intake:
         cdef Py_ssize_t most = _bounds.batch_commands_max
         return most if self.groups <= 1 else min(most, max(1, self._usual // self.groups))
 
-    cdef void _leave(self, Py_ssize_t count) noexcept:
+    cdef int _give(self, SentBatch sent, Py_ssize_t count, payload, list ops) except -1:
+        """Count commands in that are on their way in `sent`."""
+        sent.count += count
+        sent.nbytes += len(payload)
+        sent.parts.append(payload)
+        sent.ops += ops
+        self._sent_bytes += len(payload)
         self._under_way += count
         self._usual = max(self._under_way, self._usual)
+        return 0
 
     cdef bint may_grow(self, OpenBatch batch) except -1:
         """Leave the batch open for a turn: the one before it still lies in the pipe.
@@ -238,12 +236,10 @@ cdef class Intake:
         self._next_number += 1
         sent.parts = []
         sent.ops = []
-        sent.take_in(count, payload, batch.ops)
         sent.deadline = batch.born + self.answer_seconds
         self._sent.append(sent)
-        self._sent_bytes += sent.nbytes
         self._usual -= (self._usual + 63) // 64
-        self._leave(count)
+        self._give(sent, count, payload, batch.ops)
         grows = self._sink.propose(self.start, sent.number, count, payload)
         self._growing = sent if grows else None
         return 0
@@ -254,13 +250,17 @@ cdef class Intake:
         """The log took batch `number` of this session; returns who is to be answered from it."""
         cdef SentBatch batch
         check(bool(self._sent), "an applied batch of this session is pending", number)
-        batch = self._sent.popleft()
+        batch = self._next_sent()
         if batch.number != number:
             check(False, "batches apply in order", batch.number, number)
+        if self._unsent or self.full:
+            self._schedule()
+        return batch.ops
+
+    cpdef SentBatch _next_sent(self):
+        cdef SentBatch batch = self._sent.popleft()
         self._sent_bytes -= batch.nbytes
         self._under_way -= batch.count
         if batch is self._growing:
             self._growing = None
-        if self._unsent or self.full:
-            self._schedule()
-        return batch.ops
+        return batch

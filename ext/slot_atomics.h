@@ -34,6 +34,11 @@ typedef struct {
 _Static_assert(offsetof(slot_control, state) == 128, "layout of the control page");
 _Static_assert(__atomic_always_lock_free(4, 0), "32-bit atomics must not take locks");
 
+/* One read, so that a value that was checked cannot change behind the check. */
+static inline uint64_t slot_load_once(const uint64_t *word) {
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
 static inline uint32_t slot_state(const slot_control *control) {
     return __atomic_load_n(&control->state, __ATOMIC_ACQUIRE);
 }

@@ -105,6 +105,13 @@ def test_the_usual_size() -> None:
     slot.close()
 
 
+def test_a_forgotten_slot_leaves_nothing() -> None:
+    open_before = len(os.listdir("/proc/self/fd"))
+    slot = Slot.create(SIZE)
+    del slot
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
 def test_a_slot_is_made_or_attached() -> None:
     with pytest.raises(TypeError, match="create"):
         Slot()

@@ -23,7 +23,6 @@ from pyraft_fast.consensus.control import Control
 from pyraft_fast.consensus.digests import read_note, send_note
 from pyraft_fast.consensus.diskwork import Call, LogWriter
 from pyraft_fast.consensus.driver import Driver, Parts
-from pyraft_fast.consensus.forward import Proposal
 from pyraft_fast.consensus.frames import Fields, FrameType
 from pyraft_fast.consensus.identity import INCARNATION_MAX, Hello, Identity, Refusal, judge_hello
 from pyraft_fast.consensus.incoming import PeerServer
@@ -216,11 +215,9 @@ class Node:
     # The serving side speaks
 
     def propose(self, start: int, batch: int, count: int, payload: bytes) -> None:
-        """A batch of the serving side that did not go through the slot; those there are older."""
+        """A batch of the serving side that did not go through the slot."""
         if self._driver is not None:
-            self._driver.intake.take()
-            origin = self._identity.incarnation
-            self._driver.propose(Proposal(origin, start, batch, count, payload))
+            self._driver.intake.propose(start, batch, count, payload)
 
     def look(self) -> None:
         """A batch lies in the slot."""

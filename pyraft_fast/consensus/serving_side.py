@@ -46,6 +46,13 @@ class Intake:
     def take(self) -> None:
         """Take all that lies there."""
         while (batch := self._slot.take()) is not None:
-            start, number, count, payload = batch
-            origin = self._host.identity.incarnation
-            self._propose(Proposal(origin, start, number, count, payload))
+            self._offer(*batch)
+
+    def propose(self, start: int, number: int, count: int, payload: bytes) -> None:
+        """A batch that did not go through the slot; what lies there is older."""
+        self.take()
+        self._offer(start, number, count, payload)
+
+    def _offer(self, start: int, number: int, count: int, payload: bytes) -> None:
+        origin = self._host.identity.incarnation
+        self._propose(Proposal(origin, start, number, count, payload))

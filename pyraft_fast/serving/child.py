@@ -75,19 +75,19 @@ class ConsensusChild:
 
     def propose(self, start: int, batch: int, count: int, payload: bytes) -> bool:
         """Send one batch; see `treaty.Consensus`."""
-        if self._heard_bytes() >= self._proposed_bytes:
-            added = self._slot.put(start, batch, count, payload)
-            if added == ADDED_TELL:
-                self._write(SLOT_FILLED)
-            if added != NOT_ADDED:
-                return True
+        may_pass = self._heard_bytes() >= self._proposed_bytes
+        if may_pass and self._is_added(self._slot.put(start, batch, count, payload)):
+            return True
         self._write(pipe.propose_head(start, batch, count, len(payload)), payload)
         self._proposed_bytes = self._given_bytes
         return False
 
     def add(self, count: int, payload: bytes) -> bool:
         """Add commands to the batch in the slot; see `treaty.Consensus`."""
-        added = self._slot.add(count, payload)
+        return self._is_added(self._slot.add(count, payload))
+
+    def _is_added(self, added: int) -> bool:
+        """What became of commands for the slot; consensus is told if it asked."""
         if added == ADDED_TELL:
             self._write(SLOT_FILLED)
         return added != NOT_ADDED

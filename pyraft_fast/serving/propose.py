@@ -164,13 +164,9 @@ class Proposer(Intake):
         """A snapshot says that batches up to `number` were applied; their results are not known."""
         error = Uncertain("the write was applied, but its result was lost with a snapshot install")
         while self._sent and self._sent[0].number <= number:
-            batch = self._sent.popleft()
-            self._sent_bytes -= batch.nbytes
-            self._under_way -= batch.count
+            batch = self._next_sent()
             if batch.ops:
                 refuse(batch.ops, error, self._dirty)
-        if not self._sent:
-            self._growing = None
         if self._unsent or self.full:
             self._schedule()
 

@@ -106,9 +106,8 @@ def test_no_batch_passes_by_a_larger_one_in_the_pipe(ends: Ends) -> None:
 
 
 def test_no_batch_passes_by_one_that_the_pipe_has_no_room_for(ends: Ends) -> None:
-    large = bytes(SLOT_BYTES + 1)
     while not ends.writers:
-        assert not ends.serving.propose(1, 1, 1, large)
+        assert not ends.serving.propose(1, 1, 1, BATCH)
     while ends.writers:
         assert not ends.serving.propose(1, 2, 1, b"small")
         ends.read()
