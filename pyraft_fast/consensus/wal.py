@@ -31,7 +31,7 @@ from pyraft_fast._entry import KIND_RESET, check_records, seal
 from pyraft_fast.compiled import mypyc_attr
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.errors import StorageError, check
-from pyraft_fast.limits import SEGMENT_BYTES
+from pyraft_fast.limits import FIRST_SEGMENT_BYTES, SEGMENT_BYTES
 from pyraft_fast.storage import names
 from pyraft_fast.storage.disk import OS_DISK, Disk, failed, read_exactly, write_all, write_zeros
 from pyraft_fast.storage.groups import Head, State, encode_group, encode_head
@@ -435,7 +435,9 @@ class Wal:
         if self._files:
             self.sync()
         sequence = self._files[-1].head.sequence + 1 if self._files else 1
-        spare = self._spares.take(max(self._segment_bytes, room_bytes + _HEAD_ROOM_BYTES))
+        usual = self._segment_bytes
+        size_bytes = usual if self._files else min(usual, FIRST_SEGMENT_BYTES)
+        spare = self._spares.take(max(size_bytes, room_bytes + _HEAD_ROOM_BYTES))
         head = Head(self._identity, sequence, first_index, last_term, spare.size_bytes)
         top = encode_head(head)
         group, _ = encode_group(head, len(top), state, self._start, 0, records)

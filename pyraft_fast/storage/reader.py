@@ -11,7 +11,7 @@ from pyraft_fast.storage.disk import Disk, failed, read_exactly
 from pyraft_fast.storage.groups import Head
 from pyraft_fast.storage.segments import Positions, damaged
 
-_READ_AHEAD_BYTES = 64 * 1024  # so that the last entry of a run mostly needs no second read
+READ_AHEAD_BYTES = 64 * 1024  # so that the last entry of a run mostly needs no second read
 
 
 class OpenSegment(NamedTuple):
@@ -67,9 +67,9 @@ def _read_run(
     sequence, begin = positions.locate(lo)
     newest_sequence, newest_begin = positions.locate(hi - 1)
     span = newest_begin - begin if newest_sequence == sequence else bytes_max
-    data = _pread(disk, file, max(min(span, bytes_max), 0) + _READ_AHEAD_BYTES, begin)
+    data = _pread(disk, file, max(min(span, bytes_max), 0) + READ_AHEAD_BYTES, begin)
     length = header(data, 0).length if len(data) >= HEADER_SIZE else 0
-    if anyhow and length > len(data):
+    if len(data) < length and (anyhow or length <= bytes_max):
         data = _pread(disk, file, length, begin)
     found: list[Entry] = []
     for index in range(lo, hi):

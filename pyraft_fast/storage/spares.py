@@ -29,7 +29,8 @@ class Spares:
     """Makes segments and keeps at most one ready.
 
     `prepare` may run in one background thread while the writer calls `take`; the lock is held for
-    the exchange only, never while a file is written.
+    the exchange only, never while a file is written. A writer that comes too early waits for the
+    file that is being made: two at a time would take it longer.
     """
 
     def __init__(self, disk: Disk, folder: str, nid: str, size_bytes: int) -> None:
@@ -38,6 +39,7 @@ class Spares:
         self._nid = nid
         self._size_bytes = _whole_blocks(size_bytes)
         self._lock = threading.Lock()
+        self._made_one = threading.Condition(self._lock)
         self._ready: Spare | None = None
         self._busy = False
         self._closed = False
@@ -71,6 +73,7 @@ class Spares:
             late = self._closed
             if not late:
                 self._ready = made
+            self._made_one.notify()
         if late and made is not None:
             self.discard(made)
 
@@ -80,11 +83,13 @@ class Spares:
         Raises StorageError with errno (nothing is left behind then).
         """
         with self._lock:
+            while self._busy and self._size_bytes >= size_bytes:
+                self._made_one.wait()
             ready = self._ready
             if ready is not None and ready.size_bytes >= size_bytes:
                 self._ready = None
                 return ready
-        return self._make(max(self._size_bytes, _whole_blocks(size_bytes)))
+        return self._make(_whole_blocks(size_bytes))
 
     def discard(self, spare: Spare) -> None:
         """Close and remove a file that was not used after all."""

@@ -66,6 +66,21 @@ def test_a_node_serves_and_keeps_its_data_over_a_restart(node: Node) -> None:
         assert client.get("key") == "value"
 
 
+def test_large_values_are_there_after_a_kill(node: Node) -> None:
+    sizes = [10, 40_000, 70_000, 300_000, 5_000_000, 300_000, 300_000, 70_000, 70_000, 10]
+    node.start()
+    eventually(node.answers)
+    with node.client() as client:
+        for number, size in enumerate(sizes):
+            assert client.set(f"key:{number}", str(number) * size) is True
+    node.kill()
+    node.start()
+    eventually(node.answers)
+    with node.client() as client:
+        for number, size in enumerate(sizes):
+            assert client.get(f"key:{number}") == str(number) * size
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_node_with_status_0_and_no_traceback(node: Node, number: int) -> None:
     node.start()

@@ -62,6 +62,12 @@ LOG: Final[list[Bug]] = [
         seeds=300,
     ),
     bug(
+        "long-entry-cut-short",
+        "of several entries read together a long one is taken for damaged",
+        ("storage.reader:_read_run", "(anyhow or length <= bytes_max)", "anyhow"),
+        seeds=40,
+    ),
+    bug(
         "damage-taken-for-torn-write",
         "recovery cuts the log at any bad bytes, acknowledged ones too",
         ("storage.segments:_Replay._judge", "elif not broken.blank:", "elif False:"),

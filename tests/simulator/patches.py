@@ -36,6 +36,7 @@ from pyraft_fast.link import pipe, ring
 from pyraft_fast.serving import child, propose, reads, requests, service
 from pyraft_fast.serving import snapshot as serving_snapshot
 from pyraft_fast.serving.snapshot import SnapshotWriter
+from pyraft_fast.storage import reader
 from pyraft_fast.storage import snapshot as storage_snapshot
 from pyraft_fast.storage.disk import OS_DISK, OsDisk, write_all
 from tests import SHIPPED_SIZES
@@ -363,6 +364,7 @@ def replacements(simulation: Simulation) -> Iterator[tuple[object, str, Any]]:
         (snapshots, "SNAPSHOT_CHUNK_BYTES", shape.chunk_bytes),
         (storage_snapshot, "SNAPSHOT_CHUNK_BYTES", shape.chunk_bytes),
         (_wire, "READ_BYTES", shape.read_bytes),
+        (reader, "READ_AHEAD_BYTES", shape.read_ahead),
         (pipe, "READ_BYTES", shape.read_bytes),
         (propose, "PENDING_BATCHES_MAX", shape.pending_batches),
         *(() if os.environ.get(SHIPPED_SIZES) else compiled_sizes(shape)),

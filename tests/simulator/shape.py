@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
+from pyraft_fast._entry import HEADER_SIZE
+
 
 @dataclass
 class Options:
@@ -65,6 +67,7 @@ class Shape:
     cache_entries: int = 1 << 16  # of the log in memory
     pending_batches: int = 256  # of one node under way
     read_bytes: int = 4096  # of a socket at once
+    read_ahead: int = 65536  # of a log file beyond what is asked for
     spare_commands: int = 64  # in a tick, for a leader to spare peers
     weights: dict[str, int] = field(default_factory=dict)
 
@@ -76,6 +79,7 @@ def draw(rng: Random, options: Options, faults: dict[str, int]) -> Shape:
     shape.fault_seconds = options.seconds or rng.choice([1.5, 2.0, 2.0, 3.0, 3.0, 5.0])
     shape.log_max = rng.choice([5, 20, 60, 1000])
     shape.segment_bytes = rng.choice([4096, 8192, 65536])
+    shape.read_ahead = {4096: HEADER_SIZE, 8192: 300, 65536: 65536}[shape.segment_bytes]
     shape.ring_bytes = rng.choice([4096, 16384, 65536])
     shape.chunk_bytes = rng.choice([64, 256, 4096])
     shape.tail_entries = rng.choice([0, 3, 20, 200])

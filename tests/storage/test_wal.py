@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import threading
 
 import pytest
 
+from pyraft_fast import limits
+from pyraft_fast._entry import HEADER_SIZE
 from pyraft_fast.consensus.wal import Wal
 from pyraft_fast.errors import InvariantError, StorageError
-from pyraft_fast.storage import names
+from pyraft_fast.storage import names, reader
 from pyraft_fast.storage.segments import HardState
+from pyraft_fast.storage.spares import Spare, Spares
 
 from .fakedisk import FakeDisk
 from .model import (
@@ -114,6 +119,33 @@ def test_segments_with_the_same_first_index_get_different_names():
     assert {name.first_index for name in listed} == {1}
     driver.close()
     assert driver.open().last_term == 7
+
+
+def test_long_entries_are_read_together_as_far_as_they_fit():
+    driver = opened(FakeDisk(), 1 << 20)
+    fill(driver, 5, size=200_000)
+    for bytes_max, count in ((1, 1), (300_000, 1), (500_000, 2), (700_000, 3), (1 << 20, 5)):
+        found = driver.wal.read(1, 6, bytes_max)
+        assert [entry.index for entry in found] == list(range(1, count + 1))
+
+
+@pytest.mark.parametrize("ahead", [HEADER_SIZE, 500, 65536])
+def test_entries_of_any_length_are_read_as_far_as_they_fit(ahead, monkeypatch):
+    monkeypatch.setattr(reader, "READ_AHEAD_BYTES", ahead)
+    rng = random.Random(ahead)
+    driver = opened(FakeDisk(), 8192)
+    for _ in range(100):
+        fill(driver, 1, size=rng.choice([1, 50, 500, 3000, 9000]))
+    kept = driver.log.entries
+    for _ in range(1000):
+        lo, bytes_max = rng.randint(1, 100), rng.choice([0, 300, 4000, 20_000, 1 << 20])
+        hi = rng.randint(lo + 1, 101)
+        end, total = lo + 1, len(kept[lo])
+        while end < hi and total + len(kept[end]) <= bytes_max:
+            total += len(kept[end])
+            end += 1
+        found = driver.wal.read(lo, hi, bytes_max)
+        assert [bytes(entry.record) for entry in found] == [kept[at] for at in range(lo, end)]
 
 
 def test_a_record_longer_than_a_segment_gets_one_of_its_size():
@@ -283,3 +315,73 @@ def test_a_prepared_segment_is_used_and_leftovers_are_removed():
     assert [name for name in disk.listdir(FOLDER) if name.endswith(".tmp")] == [
         names.temporary_segment_name("other", 3)
     ]
+
+
+def test_the_first_segment_of_a_log_is_short_and_the_next_is_not():
+    disk = FakeDisk()
+    driver = opened(disk, limits.SEGMENT_BYTES)
+    state = HardState(1, NID, 0)
+    for index in range(1, 5):
+        driver.append(state, [record(index, 1, b"x" * (limits.FIRST_SEGMENT_BYTES // 3))], index)
+    driver.sync()
+    sizes = [disk.size(disk.open(f"{FOLDER}/{name}")) for name in sorted(disk.listdir(FOLDER))]
+    assert sizes == [limits.FIRST_SEGMENT_BYTES, limits.SEGMENT_BYTES]
+    driver.close()
+    assert driver.open().last == 4
+
+
+class Gated(FakeDisk):
+    """Syncs of any thread but the one that made it wait until `gate` is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.owner = threading.get_ident()
+        self.reached = threading.Event()
+        self.gate = threading.Event()
+
+    def fdatasync(self, fd: int) -> None:
+        if threading.get_ident() != self.owner:
+            self.reached.set()
+            assert self.gate.wait(30)
+        super().fdatasync(fd)
+
+
+def taken_while_one_is_made(disk: Gated) -> Spare:
+    """What a writer gets that comes while another thread makes a segment; both have ended."""
+    spares = Spares(disk, FOLDER, NID, SEGMENT_BYTES)
+
+    def prepare() -> None:
+        with contextlib.suppress(StorageError):
+            spares.prepare()
+
+    maker = threading.Thread(target=prepare)
+    maker.start()
+    try:
+        assert disk.reached.wait(30)
+        wait = spares._made_one.wait
+
+        def open_gate_and_wait() -> None:
+            disk.gate.set()
+            wait()
+
+        spares._made_one.wait = open_gate_and_wait  # type: ignore[method-assign,assignment]
+        return spares.take(SEGMENT_BYTES)
+    finally:
+        disk.gate.set()
+        maker.join()
+
+
+def test_a_writer_waits_for_the_segment_that_is_being_made():
+    disk = Gated()
+    taken = taken_while_one_is_made(disk)
+    assert [call for call in disk.calls if call.startswith("create")] == [f"create {taken.path}"]
+    assert taken.size_bytes == SEGMENT_BYTES
+
+
+def test_a_writer_that_waited_in_vain_makes_a_segment_itself():
+    disk = Gated()
+    disk.fail("fdatasync")
+    taken = taken_while_one_is_made(disk)
+    assert len([call for call in disk.calls if call.startswith("create")]) == 2
+    assert disk.size(taken.fd) == SEGMENT_BYTES
+    assert disk.listdir(FOLDER) == [taken.path.rpartition("/")[2]]
