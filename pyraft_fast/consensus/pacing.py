@@ -1,7 +1,9 @@
 """Looks every few milliseconds whether those whom a leader needs keep pace, while it spares others.
 
 The rules count in ticks, and notice only after two of them that a peer or the own disk stands
-still. Clients would wait for that; so what is not committed within one look goes to everybody.
+still. Clients would wait for that; so where nothing is committed from one look to the next, though
+something was under way, it goes to everybody. Who is slow and gets on has one look more: on a busy
+machine a round may take that long, and the others' work would make it longer.
 """
 
 from __future__ import annotations
@@ -24,13 +26,16 @@ class PaceWatch:
         self._loop = loop
         self._wake = wake
         self._timer: asyncio.TimerHandle | None = None
-        self._mark = 0  # the end of the log at the last look
+        self._mark = 0  # what is to be committed by the next look
+        self._commit = 0  # what was at the last one
+        self._is_late = False  # that look gave the mark a second chance
         self._is_closed = False
 
     def turn(self) -> None:
         """Of the driver, in each turn."""
         if self._timer is None and self._raft.sparing.needed and not self._is_closed:
-            self._mark = self._raft.log.last
+            log = self._raft.log
+            self._mark, self._commit, self._is_late = log.last, log.commit, False
             self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def close(self) -> None:
@@ -41,7 +46,12 @@ class PaceWatch:
 
     def _look(self) -> None:
         self._timer = None
-        if self._raft.log.commit < self._mark:
+        commit = self._raft.log.commit
+        if commit < self._mark:
+            if commit > self._commit and not self._is_late and self._raft.sparing.needed:
+                self._is_late = True
+                self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
+                return
             hurry(self._raft)
             self._wake()
         self.turn()

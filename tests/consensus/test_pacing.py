@@ -67,6 +67,40 @@ def test_what_came_since_the_last_look_has_until_the_next_one() -> None:
     assert not to(obey(raft).send_now, "3", MessageKind.APPEND)
 
 
+def test_who_is_slow_and_gets_on_has_one_look_more() -> None:
+    raft, hand, watch, wakes = watched()
+    for _ in range(3):
+        propose(raft)
+    obey(raft)
+    last = raft.log.last
+    watch.turn()
+    accept(raft, "2", last - 1)
+    hand.fire()
+    assert not wakes
+    assert not to(obey(raft).send_now, "3", MessageKind.APPEND)
+    hand.fire()
+    assert wakes == ["wake"]
+    assert sent(raft) == {"3": [3]}
+
+
+def test_what_came_in_the_look_that_was_given_counts_from_the_next() -> None:
+    raft, hand, watch, wakes = watched()
+    for _ in range(2):
+        propose(raft)
+    obey(raft)
+    last = raft.log.last
+    watch.turn()
+    accept(raft, "2", last - 1)
+    hand.fire()
+    propose(raft)
+    obey(raft)
+    accept(raft, "2", last)
+    hand.fire()
+    assert not wakes
+    hand.fire()
+    assert wakes == ["wake"], "it stood still for the whole of a look"
+
+
 def test_nobody_looks_while_nobody_is_spared_or_when_it_is_closed() -> None:
     raft, hand, watch, _ = watched()
     watch.turn()
