@@ -35,7 +35,7 @@ UNCOMMITTED_BYTES_MAX: Final = 64 * MIB  # entries of a leader that no majority 
 UNCOMMITTED_ENTRIES_MAX: Final = 64 * KIB  # and how many of them
 SEGMENT_BYTES: Final = 16 * MIB  # one log file, zero-filled ahead of use
 FIRST_SEGMENT_BYTES: Final = 1 * MIB  # of a new log: its node waits while that is filled
-LOG_POSITIONS_MAX: Final = 4 * MIB  # entries whose place on disk is remembered, 8 bytes each
+SNAPSHOT_ENTRIES_MAX: Final = 1 * MIB  # behind the newest snapshot, before another one is due
 
 # Ring and pipe between the two processes
 RING_BYTES: Final = 8 * MIB

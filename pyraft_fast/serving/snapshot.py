@@ -27,7 +27,7 @@ from typing import Any, Final, NoReturn
 from pyraft_fast import common
 from pyraft_fast.common import Future
 from pyraft_fast.errors import RaftException, StorageError
-from pyraft_fast.limits import LOG_POSITIONS_MAX, MIB
+from pyraft_fast.limits import MIB, SNAPSHOT_ENTRIES_MAX
 from pyraft_fast.link.policy import run_as_batch
 from pyraft_fast.storage.snapshot import Meta, snapshot_path, write_snapshot
 
@@ -41,9 +41,6 @@ DONE: Final = b"ok"
 
 LOG_BYTES_MIN: Final = 64 * MIB  # of log between two snapshots, or as much as the last one has
 LOG_BYTES_MAX: Final = 1024 * MIB
-ENTRIES_MAX: Final = (
-    LOG_POSITIONS_MAX // 4
-)  # the log forgets where its oldest entries lie past that
 
 Taken = Callable[[str, int, int], None]
 
@@ -117,7 +114,7 @@ class SnapshotWriter:
         """
         if not self.may_start:
             return False
-        if entries >= ENTRIES_MAX:
+        if entries >= SNAPSHOT_ENTRIES_MAX:
             return True
         if commands_max or common.CONF_LOG_MAX != common.LOG_MAX_DEFAULT:
             return commands >= (commands_max or common.CONF_LOG_MAX)

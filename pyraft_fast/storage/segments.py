@@ -23,7 +23,6 @@ from typing import NamedTuple
 from pyraft_fast._entry import KIND_CONFIG, KIND_RESET, Header
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.errors import DamagedFile, StorageError, check
-from pyraft_fast.limits import LOG_POSITIONS_MAX
 from pyraft_fast.storage import names
 from pyraft_fast.storage.disk import Disk, failed, read_exactly
 from pyraft_fast.storage.groups import (
@@ -98,19 +97,18 @@ class Torn(NamedTuple):
 
 
 class Positions:
-    """Where each entry `first`..`last` lies: eight bytes per entry, at most LOG_POSITIONS_MAX.
+    """Where each entry `first`..`last` lies: eight bytes per entry, which has 64 or more on disk.
 
     Positions ascend with the index, since an entry written again takes everything behind it
-    along. Past the bound the oldest are forgotten; such entries can no longer be read, and a peer
-    that needs them gets a snapshot.
+    along. Only deleting segments forgets them, however long the log grows while no snapshot can
+    be written: an entry without a place would be as good as lost.
     """
 
-    __slots__ = ("_cells", "_cells_max", "first")
+    __slots__ = ("_cells", "first")
 
-    def __init__(self, first: int, cells_max: int = LOG_POSITIONS_MAX) -> None:
+    def __init__(self, first: int) -> None:
         self.first = first
         self._cells = array("Q")
-        self._cells_max = cells_max
 
     @property
     def last(self) -> int:
@@ -120,26 +118,21 @@ class Positions:
     def put(self, index: int, sequence: int, offset: int) -> None:
         """Entry `index` lies at `offset` of segment `sequence`; forgets entries behind it."""
         check(index <= self.last + 1, "no gap in the log", index, self.last)
-        if index <= self.last:
-            if index <= self.first:
-                self.restart(index)
-            else:
-                del self._cells[index - self.first :]
-        elif len(self._cells) >= self._cells_max:
-            self.forget_below(self.first + self._cells_max // 4 + 1)
+        if index <= self.first:
+            self.restart(index)
+        elif index <= self.last:
+            del self._cells[index - self.first :]
         self._cells.append(sequence << _OFFSET_BITS | offset)
 
     def put_all(self, index: int, sequence: int, offsets: Sequence[int]) -> None:
         """Entries from `index` on lie at `offsets` of segment `sequence`."""
+        if not offsets:
+            return
+        self.put(index, sequence, offsets[0])
         base = sequence << _OFFSET_BITS
         cells = self._cells
-        is_next = index == self.first + len(cells)
-        if is_next and len(offsets) <= self._cells_max - len(cells):
-            for offset in offsets:
-                cells.append(base | offset)
-            return
-        for number, offset in enumerate(offsets, index):
-            self.put(number, sequence, offset)
+        for offset in offsets[1:]:
+            cells.append(base | offset)
 
     def restart(self, first: int) -> None:
         """Forget all entries; the next one is `first`."""

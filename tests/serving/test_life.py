@@ -156,7 +156,7 @@ def test_the_log_never_forgets_what_no_snapshot_holds(
 ) -> None:
     """However small the entries are: past so many, the oldest could not be found any more."""
     log = FakeLog()
-    monkeypatch.setattr(snapshot, "ENTRIES_MAX", 20)
+    monkeypatch.setattr(snapshot, "SNAPSHOT_ENTRIES_MAX", 20)
     with running(tmp_path, log) as node, node.client() as client:
         eventually(lambda: client.ask("INCR n") and len(log.snapshots) == 2)
         first, second = (index for _, index, _ in log.snapshots)

@@ -271,18 +271,17 @@ def test_positions_know_where_the_living_entries_are(steps):
         assert positions.first_behind(wanted) == (min(behind) if behind else positions.last + 1)
 
 
-def test_positions_are_bounded_and_forget_the_oldest():
-    positions = Positions(1, cells_max=100)
-    for index in range(1, 1000):
-        positions.put(index, 1, 8 * index)
-        assert positions.last == index
-        assert positions.last - positions.first < 100
-    assert positions.locate(positions.first) == (1, 8 * positions.first)
+def test_positions_are_kept_however_many_there_are():
+    positions, count = Positions(1), 5_000_000
+    positions.put_all(1, 1, range(0, 8 * count, 8))
+    positions.put(count + 1, 2, 0)
+    assert (positions.first, positions.last) == (1, count + 1)
+    assert positions.locate(1) == (1, 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 40)), max_size=12))
 def test_positions_taken_together_are_those_taken_one_by_one(steps):
-    one, all_at_once = Positions(1, cells_max=50), Positions(1, cells_max=50)
+    one, all_at_once = Positions(1), Positions(1)
     for sequence, (back, count) in enumerate(steps, 1):
         index = max(one.last + 1 - back, one.first)
         offsets = [8 * number for number in range(count)]
