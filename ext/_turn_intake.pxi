@@ -118,7 +118,7 @@ cdef class Intake:
             self._schedule()
             return
         if PyList_GET_SIZE(batch.ops) and (
-            self.has_room() or self._loop.time() - batch.born >= self.gather_seconds
+            self.has_room(batch) or self._loop.time() - batch.born >= self.gather_seconds
         ):
             self._close()
         self._send_unsent()
@@ -133,7 +133,7 @@ cdef class Intake:
         if (
             sent.ops is None
             or self._unsent
-            or not self.has_room()
+            or not self.has_room(batch)
             or sent.count + count > self.share()
         ):
             return False
@@ -179,16 +179,21 @@ cdef class Intake:
             count > 0
             and self._still <= self.still_max
             and self._loop.time() - batch.born < self.grow_seconds
-            and self.has_room()
+            and self.has_room(batch)
             and self._sink.is_behind()
         )
 
-    cdef bint has_room(self) except -1:
+    cdef bint has_room(self, OpenBatch batch) except -1:
+        """Whether what is under way leaves room for the commands of `batch`, however many alone.
+
+        More than the bound would not fit into the queue of a link to the leader.
+        """
+        cdef Py_ssize_t under_way = self._sent_bytes
         return (
             self.serving
             and self.start != 0
             and len(self._sent) < self.batches_max
-            and self._sent_bytes < self.bytes_max
+            and (not under_way or under_way + <Py_ssize_t> batch.commands.nbytes <= self.bytes_max)
         )
 
     cpdef _close(self):
@@ -208,7 +213,7 @@ cdef class Intake:
 
     cpdef _send_unsent(self):
         unsent = self._unsent
-        while unsent and self.has_room():
+        while unsent and self.has_room(unsent[0]):
             self.send(self._next_unsent())
         if self.full:
             self._relieve()

@@ -40,3 +40,5 @@ def test_bounds_that_contain_each_other() -> None:
     assert limits.BATCH_BYTES_SOFT + limits.COMMAND_BYTES_MAX < limits.RECORD_BYTES_MAX
     assert limits.RECORD_BYTES_MAX < limits.PIPE_FRAME_BYTES_MAX
     assert limits.RECORD_BYTES_MAX < limits.PEER_FRAME_BYTES_MAX <= limits.PEER_QUEUE_BYTES_MAX
+    # all that a node may have under way to a leader fits into the queue of one link
+    assert limits.PENDING_BYTES_MAX + limits.BATCH_BYTES_SOFT < limits.PEER_QUEUE_BYTES_MAX

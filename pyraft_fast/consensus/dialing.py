@@ -22,10 +22,12 @@ from pyraft_fast.errors import (
     RaftException,
     TryAgain,
 )
+from pyraft_fast.limits import KIB
 
 CONNECT_SECONDS_MAX: Final = 1.5
 LOOKUP_SECONDS_MAX: Final = 5.0
 USER_TIMEOUT_MS: Final = 3000  # unacknowledged bytes for this long end a connection
+NOT_SENT_BYTES_MAX: Final = 256 * KIB  # that the kernel takes: what waits here shows what moves
 
 Connected = TypeVar("Connected", bound=asyncio.BaseProtocol)
 
@@ -76,6 +78,7 @@ async def connect(
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_BYTES_MAX)
     except OSError as error:
         transport.abort()
         raise Unreachable(f"{client_address.peer} closed the connection at once") from error

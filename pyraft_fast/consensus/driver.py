@@ -27,10 +27,12 @@ from pyraft_fast.consensus.lease_notice import LeaseNotice
 from pyraft_fast.consensus.pacing import PaceWatch
 from pyraft_fast.consensus.peers import PeerLinks, Target
 from pyraft_fast.consensus.publish import Publisher, SnapshotPlace
+from pyraft_fast.consensus.resending import Resending
 from pyraft_fast.consensus.serving_side import Intake, Serving, Slot
 from pyraft_fast.consensus.settings import TICK_MS
 from pyraft_fast.consensus.snapshots import Offer, SnapshotFile, SnapshotReceiver, SnapshotSender
 from pyraft_fast.consensus.ticking import TickCounter
+from pyraft_fast.consensus.transfers import Transfers
 from pyraft_fast.consensus.wal import Wal
 from pyraft_fast.core.entry import Entry
 from pyraft_fast.core.membership import Membership
@@ -41,8 +43,6 @@ from pyraft_fast.core.work import HardState, Role, SnapshotState, SoftState, Wor
 from pyraft_fast.errors import ProtocolError, StorageError
 
 TICK_SECONDS: Final = TICK_MS / 1000
-RESEND_SECONDS: Final = 0.05  # after another node refused a batch of ours
-RESEND_SECONDS_MAX: Final = 0.8  # the wait doubles up to this, while it goes on refusing
 REMOVED_TEXT: Final = (
     "this node was removed from the cluster and serves no writes or reads; stop it, and to let it "
     "join again as a new member, delete its files first"
@@ -95,14 +95,14 @@ class Driver:
         self._followed: tuple[Membership, Membership] | None = None
         self._soft: SoftState | None = None
         self._told: tuple[str, int, str, str, bool] | None = None
-        self._resend_timer: asyncio.TimerHandle | None = None
-        self._resend_seconds = RESEND_SECONDS
+        self._resending = Resending(self.raft, self._links, serving, self._loop)
         self._is_refused = False  # a batch of this node, by this node
         self._waiters: list[asyncio.Future[None]] = []
         self._ticks = TickCounter(TICK_SECONDS, self._loop.time())
         self._ticks_to_slow = SLOW_TICKS
         self._notice = LeaseNotice(self.raft, self.publisher.post)
         self._pace = PaceWatch(self.raft, self._loop, self.wake)
+        self.transfers = Transfers(self.raft, self._links)
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         self._follow()
         self.wake()
@@ -123,8 +123,7 @@ class Driver:
     def close(self) -> None:
         """Take no more events."""
         self._timer.cancel()
-        if self._resend_timer is not None:
-            self._resend_timer.cancel()
+        self._resending.close()
         self._pace.close()
         self.sender.stop_all()
         self.receiver.close()
@@ -134,6 +133,7 @@ class Driver:
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         count = self._ticks.due(self._loop.time())
         self.raft.steady_ms = steady_ms()
+        self.transfers.tick()
         for _ in range(count):
             self.raft.tick(now_ms())
         if count:
@@ -222,7 +222,7 @@ class Driver:
         elif frame.type == FrameType.FORWARD:
             self._forwarded(caller.nid, decode_forward(frame))
         elif frame.type == FrameType.FORWARD_REFUSED:
-            self._resend_later()
+            self._resending.later()
         elif frame.type == FrameType.SNAPSHOT_OFFER:
             self.receiver.offered(caller.nid, frame.header, self.raft.log.commit)
         elif frame.type == FrameType.SNAPSHOT_ACK:
@@ -235,15 +235,6 @@ class Driver:
     def _forwarded(self, nid: str, proposal: Proposal) -> None:
         if self.raft.leader != self._host.identity.nid or not self._propose(proposal):
             self._links.send(nid, [encode_frame(FrameType.FORWARD_REFUSED, {})])
-
-    def _resend_later(self) -> None:
-        if self._resend_timer is None:
-            self._resend_timer = self._loop.call_later(self._resend_seconds, self._resend)
-            self._resend_seconds = min(2 * self._resend_seconds, RESEND_SECONDS_MAX)
-
-    def _resend(self) -> None:
-        self._resend_timer = None
-        self._serving.resend()
 
     # Effects
 
@@ -360,11 +351,11 @@ class Driver:
             self._host.log(logging.WARNING, REMOVED_TEXT)
         if before is not None and before[1:] == now[1:]:
             return
-        self._resend_seconds = RESEND_SECONDS
+        self._resending.begin_anew()
         is_open = now.accepts if now.leader == self._host.identity.nid else bool(now.leader)
         if is_open and self._reaches(now.leader):
             self._is_refused = False
-            self._serving.resend()
+            self._resending.now()
 
     def address_of(self, nid: str) -> str:
         """Where `nid` is, "" if unknown; a newcomer hears of its leader before it has members."""

@@ -130,6 +130,10 @@ class PeerHost(Protocol):
         """A frame came on an open link; raises ProtocolError to have that link closed."""
         ...
 
+    def peer_part(self, caller: Identity) -> None:
+        """Bytes of a frame came on an open link, and not yet the end of it."""
+        ...
+
     def link_up(self, nid: str) -> None:
         """This node's link to `nid` carries frames from now on."""
         ...

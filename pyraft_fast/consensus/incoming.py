@@ -137,10 +137,14 @@ class _Caller(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         try:
             self._reader.buffer_updated(nbytes)
+            is_part = True
             for frame in self._reader.frames():
+                is_part = False
                 if self._transport is None:
                     return
                 self._take(frame)
+            if is_part and self.caller is not None:
+                self._host.peer_part(self.caller)
         except ProtocolError as error:
             who = self.address if self.caller is None else f"{self.caller.nid} ({self.address})"
             self._server.complain(f"connection from {who} closed: {error}")

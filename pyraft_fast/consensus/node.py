@@ -347,6 +347,11 @@ class Node:
         elif self._driver is not None:
             self._driver.peer_frame(caller, frame)
 
+    def peer_part(self, caller: Identity) -> None:
+        """Part of a frame from a member."""
+        if self._driver is not None:
+            self._driver.transfers.came(caller)
+
     def link_up(self, nid: str) -> None:
         """A link opened."""
         if self._driver is not None:
@@ -385,10 +390,8 @@ class Node:
             raise TryAgain(f"node {self._identity.nid} is still starting")
         raft = self._driver.raft
         me = self._identity
-        removed = raft.role == Role.REMOVED
-        return Answer(
-            me.nid, me.addr, me.incarnation, me.cluster, False, removed, (), self.leader_addr
-        )
+        out, leader = raft.role == Role.REMOVED, self.leader_addr
+        return Answer(me.nid, me.addr, me.incarnation, me.cluster, False, out, (), leader)
 
     def log(self, level: int, text: str) -> None:
         """One line for the log."""

@@ -2,9 +2,10 @@
 
 Messages are dropped when a link is down, because Raft sends again; what this module promises is
 that a slow, dead or lying peer costs the others nothing. Each link has its own task for dialling
-and its own bounded queue (the transport's buffer): past PEER_QUEUE_BYTES_MAX the link is cut and
-the node is told. A member may move: besides the address in the membership a link tries the address
-with which that node last called here, and the ones given as hints at start.
+and its own bounded queue (the transport's buffer): past PEER_QUEUE_BYTES_MAX it takes no more, and
+where none of that leaves for STUCK_SECONDS the link is cut and the node is told. A member may move:
+besides the address in the membership a link tries the address with which that node last called
+here, and the ones given as hints at start.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from pyraft_fast._wire import FrameReader, encode_frame
@@ -25,6 +26,7 @@ from pyraft_fast.limits import PEER_QUEUE_BYTES_MAX
 WELCOME_SECONDS_MAX: Final = 2.0
 BACKOFF_SECONDS_MIN: Final = 0.03
 BACKOFF_SECONDS_MAX: Final = 1.0
+STUCK_SECONDS: Final = 2.0  # a full queue of which nothing leaves for so long
 SAME_TROUBLE_SECONDS: Final = 30.0  # one log line per link and reason in this time
 
 
@@ -88,6 +90,8 @@ class PeerLink:
         self._transport: asyncio.Transport | None = None
         self._kick = asyncio.Event()
         self._said: tuple[str, float] = ("", 0.0)
+        self._given = 0  # bytes of the frames that had to wait
+        self._stuck = (-1, 0.0)  # how many of them had left, and when, as a frame found no room
         self._task = asyncio.get_running_loop().create_task(self._run())
         self._task.add_done_callback(self._ended)
 
@@ -100,20 +104,34 @@ class PeerLink:
         """Bytes not yet taken by the kernel."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
-    def send(self, parts: Iterable[bytes]) -> bool:
-        """Queue one frame, given as its pieces; False when the link is down or was cut for it."""
+    def moved_bytes(self) -> int:
+        """How many bytes of those that had to wait have left so far; it grows while any leave."""
+        return self._given - self.queued_bytes()
+
+    def send(self, parts: Sequence[bytes]) -> bool:
+        """Queue one frame, given as its pieces; False when the link is down or has no room."""
         transport = self._transport
         if transport is None or transport.is_closing():  # its end is noticed in a moment
             return False
-        transport.writelines(parts)
         if transport.get_write_buffer_size() > PEER_QUEUE_BYTES_MAX:
+            self._cut_if_stuck(transport)
+            return False
+        transport.writelines(parts)
+        if transport.get_write_buffer_size():
+            self._given += sum(map(len, parts))
+        return True
+
+    def _cut_if_stuck(self, transport: asyncio.Transport) -> None:
+        """A frame found no room: does the peer read at all?"""
+        now, moved = asyncio.get_running_loop().time(), self.moved_bytes()
+        if moved != self._stuck[0]:
+            self._stuck = (moved, now)
+        elif now - self._stuck[1] > STUCK_SECONDS:
             self._host.log(
                 logging.WARNING, f"link to {self.target.nid} cut: it does not read what it is sent"
             )
             self._down()
             transport.abort()
-            return False
-        return True
 
     def kick(self) -> None:
         """Dial now instead of waiting for the next attempt (the peer was just heard of)."""
@@ -181,6 +199,7 @@ class PeerLink:
         return refusal is None
 
     async def _live(self, transport: asyncio.Transport, channel: _Channel) -> None:
+        self._given, self._stuck = 0, (-1, 0.0)
         transport.set_write_buffer_limits(high=PEER_QUEUE_BYTES_MAX)
         self._transport = transport
         self._said = ("", 0.0)
@@ -242,7 +261,7 @@ class PeerLinks:
         addr = self._hints.get(link.target.nid)
         link.hints = [] if addr is None or addr == link.target.addr else [addr]
 
-    def send(self, nid: str, parts: Iterable[bytes]) -> bool:
+    def send(self, nid: str, parts: Sequence[bytes]) -> bool:
         """Queue one frame to `nid`; False when it cannot be sent now."""
         link = self._links.get(nid)
         return link is not None and link.send(parts)
@@ -256,6 +275,11 @@ class PeerLinks:
         """Unsent bytes on the link to `nid`."""
         link = self._links.get(nid)
         return 0 if link is None else link.queued_bytes()
+
+    def moved_bytes(self, nid: str) -> int:
+        """Bytes of those that had to wait for `nid` that have left; it grows while any leave."""
+        link = self._links.get(nid)
+        return 0 if link is None else link.moved_bytes()
 
     def close(self) -> None:
         """End all links."""

@@ -21,7 +21,7 @@ from pyraft_fast.core.messages import Message, MessageKind
 from pyraft_fast.core.progress import PROBE, REPLICATE, SNAPSHOT, Progress
 from pyraft_fast.core.work import Role, SnapshotState
 from pyraft_fast.errors import check
-from pyraft_fast.limits import APPEND_ENTRIES_MAX
+from pyraft_fast.limits import APPEND_ENTRIES_MAX, PROBE_BYTES_MAX
 
 if TYPE_CHECKING:
     from pyraft_fast.core.raft import Raft
@@ -103,8 +103,15 @@ def _fill_window(raft: Raft, peer: Progress) -> None:
 
 
 def _probe(raft: Raft, peer: Progress) -> None:
-    """One message; whether it was taken decides what comes next."""
-    if _send_append(raft, peer, raft.config.append_bytes_max):
+    """One message; whether it was taken decides what comes next.
+
+    Each heartbeat that is answered may be followed by another one, so it brings no more than a
+    little. A long entry waits until it is known where the peer's log stands.
+    """
+    first = raft.log.read(peer.next, peer.next + 1, 1)
+    is_long = len(first) > 0 and first[0].size > PROBE_BYTES_MAX
+    bytes_max = 0 if is_long else min(PROBE_BYTES_MAX, raft.config.append_bytes_max)
+    if _send_append(raft, peer, bytes_max):
         peer.is_paused = True
 
 
@@ -289,6 +296,20 @@ def on_heartbeat_reply(raft: Raft, message: Message) -> None:
     if peer.is_voter and message.context > peer.read_round:
         peer.read_round = message.context
         raft.reads.confirm(raft)
+
+
+def hear_part(raft: Raft, nid: str, incarnation: int) -> None:
+    """Bytes of a message to or from that node moved, though not yet all: it is there.
+
+    Nobody need call for an election or step down for want of heartbeats that wait behind them.
+    """
+    if raft.known.get(nid) != incarnation:
+        return
+    peer = raft.progress.get(nid)
+    if raft.is_leader and peer is not None:
+        peer.heard_tick = raft.ticks
+    elif raft.leader == nid:
+        raft.election_elapsed = 0
 
 
 def on_lost_messages(peer: Progress) -> None:

@@ -46,6 +46,7 @@ class Host:
         self._identity = Identity(cluster, nid, f"127.0.0.1:{self.port}", incarnation)
         self.removed: tuple[int, ...] = ()
         self.frames: list[tuple[str, int, object, bytes]] = []
+        self.parts: list[Identity] = []
         self.up: list[str] = []
         self.down: list[str] = []
         self.refusals: list[Refusal] = []
@@ -81,6 +82,9 @@ class Host:
         if frame.type == FrameType.REFUSE:
             raise ProtocolError("told to refuse")
         self.frames.append((caller.nid, frame.type, frame.header, bytes(frame.body)))
+
+    def peer_part(self, caller: Identity) -> None:
+        self.parts.append(caller)
 
     def link_up(self, nid: str) -> None:
         self.up.append(nid)
@@ -190,8 +194,56 @@ def test_a_refused_greeting_says_why(changes: dict[str, object], text: str) -> N
     run_with([one, two], test)
 
 
+def fill(host: Host, nid: str) -> None:
+    """Send until the link takes no more."""
+    sent = 0
+    while host.links.send(nid, message(sent, bytes(1 << 18))):
+        sent += 1
+        assert sent < 1000
+
+
+def test_a_peer_that_reads_slowly_is_sent_no_more_and_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peers, "PEER_QUEUE_BYTES_MAX", 1 << 20)
+    one, two = Host("n1"), Host("n2")
+
+    async def test() -> None:
+        one.links.follow([two.target])
+        await until(lambda: one.up)
+        fill(one, "n2")
+        queued, moved = one.links.queued_bytes("n2"), one.links.moved_bytes("n2")
+        assert queued > 1 << 20
+        await until(lambda: one.links.moved_bytes("n2") > moved)
+        await until(lambda: one.links.send("n2", message(0)))
+        await until(lambda: not one.links.queued_bytes("n2"))
+        assert one.links.moved_bytes("n2") >= moved + queued
+        assert not one.down
+
+    run_with([one, two], test)
+
+
+def test_bytes_of_a_long_frame_are_told_before_it_is_whole() -> None:
+    one, two = Host("n1"), Host("n2")
+
+    async def test() -> None:
+        one.links.follow([two.target])
+        await until(lambda: one.up)
+        assert one.links.send("n2", message(1))
+        await until(lambda: two.frames)
+        assert two.parts == []
+        assert one.links.send("n2", message(2, bytes(1 << 23)))
+        await until(lambda: two.parts)
+        assert len(two.frames) == 1
+        assert two.parts[0] == one.identity
+        await until(lambda: len(two.frames) == 2)
+
+    run_with([one, two], test)
+
+
 def test_a_peer_that_does_not_read_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "PEER_QUEUE_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(peers, "STUCK_SECONDS", 0.02)
     one, two, three = Host("n1"), Host("n2"), Host("n3")
 
     async def test() -> None:
@@ -200,12 +252,9 @@ def test_a_peer_that_does_not_read_is_cut(monkeypatch: pytest.MonkeyPatch) -> No
         for connection in two.server._connections:
             assert connection._transport is not None
             connection._transport.pause_reading()
-        body = bytes(1 << 18)
-        sent = 0
-        while one.links.send("n2", message(sent, body)):
-            sent += 1
-            await asyncio.sleep(0)
-            assert sent < 1000
+        fill(one, "n2")
+        assert one.links.is_up("n2"), "it may be slow"
+        await until(lambda: not one.links.send("n2", message(0)) and one.down)
         assert one.down == ["n2"]
         assert not one.links.is_up("n2")
         assert one.links.send("n3", message(1))

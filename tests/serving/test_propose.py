@@ -208,3 +208,22 @@ def test_a_node_alone_divides_what_is_under_way() -> None:
     bench.proposer.set_alone(False)
     bench.turn(20)
     assert bench.pipe.counts == [30, 8, 8, 28]
+
+
+def test_what_is_under_way_stays_below_its_bound_and_one_batch_alone_always_goes() -> None:
+    bench = Bench()
+    proposer = bench.proposer
+    size = limits.BATCH_BYTES_SOFT  # closes a batch
+    proposer.bytes_max = size * 5 // 2
+    for _ in range(4):
+        proposer.write(Client(), ["SET", "key", "x" * size], 0)
+    bench.loop.turn()
+    assert bench.pipe.numbers == [1, 2]
+    for number in (1, 2):
+        proposer.applied(number)
+        bench.loop.turn()
+        assert bench.pipe.numbers == list(range(1, number + 3))
+    for number in (3, 4):
+        proposer.applied(number)
+    proposer.write(Client(), ["SET", "key", "x" * 3 * size], 0)
+    assert bench.pipe.numbers == [1, 2, 3, 4, 5], "more than the bound, but alone"

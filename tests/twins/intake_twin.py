@@ -71,10 +71,10 @@ class Intake:
         self._still = 0 if grew else self._still + 1
         age = self._loop.time() - self.open.born
         lively = count > 0 and self._still <= self.still_max and age < self.grow_seconds
-        if lively and self.has_room() and self._sink.is_behind():
+        if lively and self.has_room(self.open) and self._sink.is_behind():
             self._schedule()
             return
-        if count and (self.has_room() or age >= self.gather_seconds):
+        if count and (self.has_room(self.open) or age >= self.gather_seconds):
             self._close()
         self._send_unsent()
 
@@ -82,7 +82,9 @@ class Intake:
         sent, most = self._growing, bounds.batch_commands_max
         if self.groups > 1:
             most = min(most, max(1, self._usual // self.groups))
-        if sent.ops is None or self._unsent or not self.has_room() or sent.count + count > most:
+        if sent.ops is None or self._unsent or sent.count + count > most:
+            return False
+        if not self.has_room(self.open):
             return False
         payload = self.open.commands.peek()
         if not self._sink.add(count, payload):
@@ -99,8 +101,9 @@ class Intake:
         self._under_way += count
         self._usual = max(self._usual, self._under_way)
 
-    def has_room(self: Any) -> bool:
-        few = len(self._sent) < self.batches_max and self._sent_bytes < self.bytes_max
+    def has_room(self: Any, batch: Any) -> bool:
+        size = self._sent_bytes and self._sent_bytes + batch.commands.nbytes
+        few = len(self._sent) < self.batches_max and size <= self.bytes_max
         return bool(self.serving and self.start and few)
 
     def _fresh(self: Any) -> Any:
@@ -122,7 +125,7 @@ class Intake:
         return batch
 
     def _send_unsent(self: Any) -> None:
-        while self._unsent and self.has_room():
+        while self._unsent and self.has_room(self._unsent[0]):
             batch = self._next_unsent()
             count, payload = len(batch.commands), batch.commands.take()
             number, self._next_number = self._next_number, self._next_number + 1
