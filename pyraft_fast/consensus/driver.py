@@ -41,14 +41,17 @@ from pyraft_fast.core.raft import Raft
 from pyraft_fast.core.sparing import others_keep_pace
 from pyraft_fast.core.work import HardState, Role, SnapshotState, SoftState, Work
 from pyraft_fast.errors import ProtocolError, StorageError
+from pyraft_fast.limits import MIB
 
 TICK_SECONDS: Final = TICK_MS / 1000
 REMOVED_TEXT: Final = (
     "this node was removed from the cluster and serves no writes or reads; stop it, and to let it "
     "join again as a new member, delete its files first"
 )
-TAIL_ENTRIES: Final = 1000  # batches kept behind a snapshot in any case
+TAIL_ENTRIES: Final = 1000  # batches kept behind a snapshot
 TAIL_ENTRIES_MAX: Final = 20_000  # and for live peers that need them
+TAIL_BYTES: Final = 64 * MIB  # of segments, if that is less
+TAIL_BYTES_MAX: Final = 1024 * MIB  # the same for live peers
 SNAPSHOT_AGAIN_SECONDS: Final = 2.0  # after a transfer that failed
 SLOW_TICKS: Final = 100  # housekeeping: snapshot transfers that stand still
 
@@ -404,13 +407,15 @@ class Driver:
 
     def _keep_from(self, index: int) -> int:
         """The first entry to keep, for peers that are a little behind or get a snapshot now."""
-        lowest = index + 1 - TAIL_ENTRIES
+        wal = self._wal
+        lowest = max(index + 1 - TAIL_ENTRIES, wal.begin_of_last(TAIL_BYTES, index))
+        floor = max(index + 1 - TAIL_ENTRIES_MAX, wal.begin_of_last(TAIL_BYTES_MAX, index))
         for nid, progress in self.raft.progress.items():
             if self._links.is_up(nid):
                 lowest = min(lowest, progress.match + 1)
         lowest = min([lowest, *(at + 1 for at in self.sender.indexes())])
         stable = self.raft.log.stable + 1
-        return max(1, min(stable, max(lowest, index + 1 - TAIL_ENTRIES_MAX)))
+        return max(1, min(stable, max(lowest, floor)))
 
     def _send_snapshot(self, nid: str) -> None:
         if self.snapshot is None:

@@ -320,6 +320,18 @@ class Wal:
         self._drop_oldest(count)
         return count
 
+    def begin_of_last(self, bytes_max: int, index: int) -> int:
+        """First entry of the segments with the last `bytes_max` up to `index`; 0 if it is gone."""
+        with self._lock:
+            if not self._positions.first <= index <= self._positions.last:
+                return 0
+            sequence, held = self._positions.locate(index)
+            oldest = self._files[0].head.sequence
+            while sequence > oldest and held < bytes_max:
+                sequence -= 1
+                held += self._files[sequence - oldest].head.size_bytes
+            return self._positions.first_behind(sequence - 1)
+
     def wants_upkeep(self) -> bool:
         """Should `prepare_next` and `delete_old` be called? Any thread."""
         return self._old.are_there or self._spares.wanted()

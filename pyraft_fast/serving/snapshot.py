@@ -118,8 +118,10 @@ class SnapshotWriter:
             return True
         if commands_max or common.CONF_LOG_MAX != common.LOG_MAX_DEFAULT:
             return commands >= (commands_max or common.CONF_LOG_MAX)
-        log_bytes_max = min(max(LOG_BYTES_MIN, self.last_bytes), LOG_BYTES_MAX)
-        return commands >= common.LOG_MAX_DEFAULT and log_bytes >= log_bytes_max
+        if log_bytes >= LOG_BYTES_MAX:
+            return True  # a few commands with large values make a long log, too
+        log_bytes_min = max(LOG_BYTES_MIN, self.last_bytes)
+        return commands >= common.LOG_MAX_DEFAULT and log_bytes >= log_bytes_min
 
     def measure(self, path: str) -> None:
         """Take the file at `path` for the newest snapshot."""

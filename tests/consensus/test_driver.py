@@ -48,6 +48,7 @@ class Bench:
         self.links.moved_bytes.return_value = self.links.queued_bytes.return_value = 0
         self.slot = Slot.create(4096)
         self.hurries = 0
+        self.fits = {driver.TAIL_BYTES: 1000, driver.TAIL_BYTES_MAX: 1000}  # entries in so much
         self.disk = SimpleNamespace(
             is_idle=False, is_gathering=False, submit=self._submit, hurry=self._hurry
         )
@@ -61,7 +62,9 @@ class Bench:
         parts = SimpleNamespace(
             raft=raft,
             hard=raft.hard,
-            wal=None,
+            wal=SimpleNamespace(
+                begin_of_last=lambda bytes_max, index: index - self.fits[bytes_max]
+            ),
             disk=self.disk,
             publisher=self.publisher,
             links=self.links,
@@ -313,12 +316,21 @@ def test_a_link_that_fails_as_it_is_sent_to_has_a_turn_of_its_own(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("is_up", "lag", "kept"),
-    [(False, 30, 5), (True, 3, 5), (True, 8, 8), (True, 30, 10)],
-    ids=["dead", "near", "behind", "too far behind"],
-)
+    ("is_up", "lag", "fits", "fits_max", "kept"),
+    [
+        (False, 30, 100, 100, 5), (True, 3, 100, 100, 5), (True, 8, 100, 100, 8),
+        (True, 30, 100, 100, 10), (False, 30, 2, 4, 3), (True, 4, 2, 6, 4), (True, 30, 2, 6, 7),
+    ],
+    ids=["dead", "near", "behind", "too far", "long: dead", "long: behind", "long: too far"],
+)  # fmt: skip
 def test_behind_a_snapshot_a_tail_of_the_log_is_kept_and_more_for_live_peers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_up: bool, lag: int, kept: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_up: bool,
+    lag: int,
+    fits: int,
+    fits_max: int,
+    kept: int,
 ) -> None:
     monkeypatch.setattr(driver, "TAIL_ENTRIES", 5)
     monkeypatch.setattr(driver, "TAIL_ENTRIES_MAX", 10)
@@ -326,6 +338,7 @@ def test_behind_a_snapshot_a_tail_of_the_log_is_kept_and_more_for_live_peers(
     async def main() -> None:
         bench = Bench(tmp_path, voters=1, membership=members(1, learners=1))
         bench.links.is_up.return_value = is_up
+        bench.fits = {driver.TAIL_BYTES: fits, driver.TAIL_BYTES_MAX: fits_max}
         raft = bench.driver.raft
         await leading(bench)
         for number in range(1, 31):

@@ -151,6 +151,18 @@ def test_by_default_a_snapshot_also_waits_for_a_log_that_is_worth_it(
         eventually(lambda: len(log.snapshots) == 2)
 
 
+def test_a_few_large_values_make_a_log_long_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = FakeLog()
+    monkeypatch.setattr(snapshot, "LOG_BYTES_MAX", 100_000)
+    with running(tmp_path, log) as node, node.client() as client:
+        client.ask("SET k " + 40_000 * "x")
+        assert not node.engine._service.writer.busy and log.snapshots == []
+        client.ask(*["SET k " + 40_000 * "x"] * 2)
+        eventually(lambda: log.snapshots)
+
+
 def test_the_log_never_forgets_what_no_snapshot_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -385,3 +385,22 @@ def test_a_writer_that_waited_in_vain_makes_a_segment_itself():
     assert len([call for call in disk.calls if call.startswith("create")]) == 2
     assert disk.size(taken.fd) == SEGMENT_BYTES
     assert disk.listdir(FOLDER) == [taken.path.rpartition("/")[2]]
+
+
+def test_the_last_bytes_of_a_log_are_counted_by_segments():
+    driver = opened(FakeDisk(), 8192)
+    fill(driver, 300)
+    wal, positions = driver.wal, driver.wal._positions
+    sizes = {file.head.sequence: file.head.size_bytes for file in wal._files}
+    assert len(sizes) > 4
+    for index in (1, 2, 150, 299, 300):
+        for bytes_max in (0, 1, 8192, 20_000, 1 << 20):
+            begin = wal.begin_of_last(bytes_max, index)
+            last, held = positions.locate(index)
+            first = positions.locate(begin)[0]
+            assert begin == 1 or positions.locate(begin - 1)[0] == first - 1
+            behind = [sizes[number] for number in range(first + 1, last)] if first < last else []
+            whole = held + sum(behind) + (sizes[first] if first < last else 0)
+            assert whole >= bytes_max or begin == 1
+            assert first == last or whole - sizes[first] < bytes_max
+    assert wal.begin_of_last(1, 0) == wal.begin_of_last(1, 301) == 0
