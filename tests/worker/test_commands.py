@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from pyraft_fast._entry import packb, unpackb
 from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.limits import ARGC_MAX
+from pyraft_fast.worker import tree
 from pyraft_fast.worker.types import RedisList, RedisSet, SortedSet
 from pyraft_fast.worker.words import glob, integer, number, raw, text
 from tests.worker.fake_node import START_MS, FakeNode, shown
@@ -153,6 +155,44 @@ def test_deep_paths_and_json_are_refused(node: FakeNode) -> None:
     for bomb in ("[" * 100_000, '{"a":' * 60 + "1" + "}" * 60):
         with pytest.raises(CommandError, match="JSON"):
             node.run("tset", "a", bomb)
+
+
+# What JSON escapes spell, and how a snapshot would give it back
+ESCAPED = {
+    r'{"a":"\udcc3\udca9"}': {"a": "\u00e9"},
+    r'{"\udcc3\udca9":"1","\u00e9":"2"}': {"\u00e9": "2"},
+    r'{"l":["\udcc3\udca9",{"\udcc3\udca9":"\udcff"}]}': {"l": ["\u00e9", {"\u00e9": "\udcff"}]},
+    r'{"c":{"\udce2\udc82\udcac":"\ud83d\ude00"}}': {"c": {"\u20ac": "\U0001f600"}},
+}
+
+
+@pytest.mark.parametrize("given", ESCAPED)
+def test_json_texts_are_kept_as_a_snapshot_gives_them_back(node: FakeNode, given: str) -> None:
+    node.run("tmk", "t", given)
+    assert node.data["t"] == ESCAPED[given]
+    assert unpackb(packb(dict(node.data["t"]))) == ESCAPED[given]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [r'{"a":"\ud800"}', r'{"\udfff":1}', r'{"a":["\udc00"]}', r'{"a":[{"\ud800":1}]}'],
+)
+def test_json_that_no_snapshot_can_hold_is_refused(node: FakeNode, given: str) -> None:
+    for line in (f"tmk t {given}", f"tset a {given}", f"tmk a/b {given}"):
+        node.run("del", "t", "a")
+        node.run("tmk", "a")
+        assert "surrogate" in run(node, line)
+        assert node.data["a"] == {}
+        assert "t" not in node.data
+
+
+def test_objects_and_lists_in_each_other_are_looked_at_once(node: FakeNode) -> None:
+    nested = '[{"a":' * 12 + "1" + "}]" * 12
+    with pytest.MonkeyPatch.context() as patch:
+        looks = []
+        patch.setattr(tree, "_word", lambda word: looks.append(word) or word)
+        node.run("tmk", "t", f'{{"a":{nested}}}')
+    assert len(looks) == 13
 
 
 def walk(node: FakeNode, *words: str) -> list[Any]:
