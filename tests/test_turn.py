@@ -232,6 +232,23 @@ def test_reads_of_a_turn_are_in_one_group_with_each_origin_once_in_a_row(turn: A
     assert (rounds.begun, other.origins, other.count) == ([group, other], [one], 2)
 
 
+def test_reads_go_on_behind_an_answer_past_the_pause(
+    turn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lower(monkeypatch, LOW_BOUNDS)
+    world = World(turn)
+    line = world.slots[0]
+    line.level = world.levels[1]  # its reads run at once
+    most = LOW_BOUNDS["pipeline_commands_max"]
+    words = [["set", "huge"], *[["ping"]] * (most - 1), *[["get", "ok"]] * 3]
+    world.come(0, b"".join(map(encode_command, words)), [4000])
+    assert (line.waiting, line.full, line.answered) == (1, True, 0)
+    world.turn_ends()
+    world.applied()  # its answer alone is past the pause
+    world.settle()
+    assert (line.waiting, line.held, line.answered, line.reading) == (0, [], 4, True)
+
+
 def test_who_still_reads_becomes_dirty_once_when_a_group_is_confirmed(turn: Any) -> None:
     world = World(turn)
     one, two, three = world.slots

@@ -429,7 +429,7 @@ class Line(Origin):
         if len(self.out) > bounds.output_bytes_pause:
             self.flush()
             return not self.writing_paused
-        return not self.held
+        return not (self.held and (self.waiting or self.writing_paused))
 
     def gauge(self: Any) -> None:
         if self.transport is None or self.closing:
