@@ -26,6 +26,7 @@ READ_AGE_MS_MAX: Final = 24 * 3600 * 1000  # how old a client may allow what it 
 # Batches and the log
 BATCH_BYTES_SOFT: Final = 1 * MIB  # a turn's batch is closed past this
 BATCH_COMMANDS_MAX: Final = 4096
+BATCH_READS_MAX: Final = 64  # of one connection between or behind its writes in a batch
 RECORD_BYTES_MAX: Final = 80 * MIB  # header and payload of one log record
 PENDING_BATCHES_MAX: Final = 256  # proposed by this node and not yet applied
 PENDING_BYTES_MAX: Final = 64 * MIB
