@@ -18,6 +18,7 @@ NESTING_MAX: Final = 32  # lists and dicts inside one value, or replies inside r
 CLIENTS_MAX: Final = 10_000
 OUTPUT_BYTES_MAX: Final = 256 * MIB  # unread replies of one connection, then it is closed
 OUTPUT_BYTES_PAUSE: Final = 1 * MIB  # past this the connection is not read until it drains
+REPLY_BYTES_MAX: Final = 254 * MIB  # of one reply; as much as the pause may lie before it, twice
 PIPELINE_COMMANDS_MAX: Final = 10_000  # unanswered commands of one connection before it is paused
 LOG_ITEMS_MAX: Final = 10_000  # commands that GETLOG shows at once
 ANSWER_SECONDS_MAX: Final = 4.0  # redis-py gives up at 5 s
