@@ -288,6 +288,7 @@ def test_a_node_starts_from_its_snapshot_and_the_log_behind_it(tmp_path: Path) -
         client.ask("INCR n")
     with running(tmp_path, log) as node, node.client() as client:
         assert client.ask("GET k", "GET n", "INCR n") == ["v", "2", 3]
+        assert service(node).host.store.version == node.engine.applied_index
 
 
 def test_an_installed_snapshot_replaces_the_data(tmp_path: Path) -> None:
@@ -315,6 +316,7 @@ def test_an_installed_snapshot_replaces_the_data(tmp_path: Path) -> None:
         node.in_loop(install)
         eventually(lambda: node.engine.applied_index == index)
         assert client.ask("GET key:2999", "SET more 1", "DBSIZE") == ["2999", "OK", 3001]
+        assert service(node).host.store.version == node.engine.applied_index == index + 1
 
 
 def test_keys_end_through_the_log_on_an_idle_leader(tmp_path: Path) -> None:
