@@ -2,7 +2,8 @@
 #
 # Types are compared exactly and the common ones come first; subclasses and registered types are
 # looked at last. A value is encoded whole or not at all: what fails half-way, in the code of a
-# user's own type or because it nests too deep, is taken back and answered with an error line.
+# user's own type or because it nests too deep, is taken back and answered with an error line. So is
+# a reply that gets too long, as soon as it does: a short command can ask for any amount.
 
 cdef enum:
     OUT_FEW = 1024  # bytes that need no memory of their own
@@ -15,15 +16,29 @@ cdef struct Out:
     Py_ssize_t room
     bint owned  # `data` is ours to free
     int proto
+    Py_ssize_t most  # bytes in all
+    bint too_long  # there would have been more
+
+
+cdef inline void start(Out* out, char* few, int proto, Py_ssize_t most) noexcept:
+    out.data = few
+    out.used = 0
+    out.room = OUT_FEW
+    out.owned = False
+    out.proto = proto
+    out.most = most
+    out.too_long = False
 
 
 cdef char* grow(Out* out, Py_ssize_t size) except NULL:
     cdef Py_ssize_t room = out.room
     cdef char* data
-    if size > PY_SSIZE_T_MAX // 4 - out.used:
+    if size > out.most - out.used:
+        out.too_long = True
         raise MemoryError()
     while room < out.used + size:
         room *= 2
+    room = min(room, out.most)
     data = <char*> PyMem_Realloc(out.data if out.owned else NULL, room)
     if data == NULL:
         raise MemoryError()
@@ -308,6 +323,8 @@ cdef int put_whole(Out* out, object value) except -1:
         why = str(error) if isinstance(error, CommandError) else type(error).__name__
     out.used = 0
     text = f"ERR handler returned a {kind} that cannot be sent: {why}"
+    if out.too_long:
+        text = f"ERR a reply has at most {REPLY_BYTES_MAX} bytes"
     return put_line(out, 45, text.encode("utf-8", "backslashreplace"))
 
 
@@ -329,13 +346,18 @@ cdef int extend_bulk(bytearray target, const char* data, Py_ssize_t size) except
     return 0
 
 
+cdef inline bint is_direct(Py_ssize_t size) noexcept:
+    return DIRECT_BYTES < size <= REPLY_BYTES_MAX - OUT_FEW
+
+
 def encode_into(bytearray out not None, object value, int proto=2):
     """Append the reply for a value to `out`, in RESP `proto` (2 or 3).
 
     None is nil, True OK, False 0; str and bytes are bulk strings; list-like, set-like and dict-like
     values, Status, Map, Push, Verbatim and exceptions have their own forms; an object with an
-    attribute `json` shows its public fields as JSON. Anything else, and what fails while it is
-    encoded, becomes an error line. Raises BufferError while somebody holds a view of `out`.
+    attribute `json` shows its public fields as JSON. Anything else, what fails while it is encoded,
+    and what is too long for a reply becomes an error line. Raises BufferError while somebody holds
+    a view of `out`.
     """
     cdef char few[OUT_FEW]
     cdef Out room
@@ -343,17 +365,13 @@ def encode_into(bytearray out not None, object value, int proto=2):
     cdef Py_ssize_t size = 0
     if type(value) is str:
         text = resp_ascii_text(value, &size)
-        if text != NULL and size > DIRECT_BYTES:
+        if text != NULL and is_direct(size):
             extend_bulk(out, text, size)
             return
-    elif type(value) is bytes and PyBytes_GET_SIZE(value) > DIRECT_BYTES:
+    elif type(value) is bytes and is_direct(PyBytes_GET_SIZE(value)):
         extend_bulk(out, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
         return
-    room.data = few
-    room.used = 0
-    room.room = OUT_FEW
-    room.owned = False
-    room.proto = proto
+    start(&room, few, proto, REPLY_BYTES_MAX)
     try:
         put_whole(&room, value)
         extend(out, room.data, room.used)
@@ -366,11 +384,7 @@ def encode(object value, int proto=2):
     """The reply for a value as bytes; see `encode_into`."""
     cdef char few[OUT_FEW]
     cdef Out room
-    room.data = few
-    room.used = 0
-    room.room = OUT_FEW
-    room.owned = False
-    room.proto = proto
+    start(&room, few, proto, REPLY_BYTES_MAX)
     try:
         put_whole(&room, value)
         return PyBytes_FromStringAndSize(room.data, room.used)
@@ -387,11 +401,7 @@ def encode_command(object words, /):
     cdef char few[OUT_FEW]
     cdef Out room
     cdef tuple all_words = tuple(words)
-    room.data = few
-    room.used = 0
-    room.room = OUT_FEW
-    room.owned = False
-    room.proto = 2
+    start(&room, few, 2, PY_SSIZE_T_MAX // 4)
     try:
         put_head(&room, 42, PyTuple_GET_SIZE(all_words))
         for number, word in enumerate(all_words):

@@ -43,6 +43,7 @@ cdef class Bounds:
 
     cdef public Py_ssize_t batch_bytes_soft
     cdef public Py_ssize_t batch_commands_max
+    cdef public Py_ssize_t batch_reads_max
     cdef public Py_ssize_t output_bytes_max
     cdef public Py_ssize_t output_bytes_pause
     cdef public Py_ssize_t pipeline_commands_max
@@ -51,6 +52,7 @@ cdef class Bounds:
     def __cinit__(self):
         self.batch_bytes_soft = limits.BATCH_BYTES_SOFT
         self.batch_commands_max = limits.BATCH_COMMANDS_MAX
+        self.batch_reads_max = limits.BATCH_READS_MAX
         self.output_bytes_max = limits.OUTPUT_BYTES_MAX
         self.output_bytes_pause = limits.OUTPUT_BYTES_PAUSE
         self.pipeline_commands_max = limits.PIPELINE_COMMANDS_MAX
@@ -83,6 +85,7 @@ cdef class Origin:
     cdef public Py_ssize_t waiting
     cdef public object reads
     cdef public long long batch_serial
+    cdef public Py_ssize_t rides  # reads in that batch
     cdef public object level
     cdef public bytearray out
     cdef public bint dirty
@@ -91,6 +94,7 @@ cdef class Origin:
     def __init__(self):
         self.waiting = 0
         self.idle_writes = 0
+        self.rides = 0
         self.reads = deque()
         self.batch_serial = -1
         self.out = bytearray()
@@ -226,6 +230,9 @@ def run(Desk desk not None, Line line not None, list commands not None):
                 group = join_idle(desk, line, row, words, group)
                 continue
             group = run_joined(desk, line, group)
+            if line.reads and not intake.has_seats(line, len(line.reads)):
+                stats.commands -= total - position
+                return position  # until they are answered, as fast as the client reads
             try:
                 intake.put(line, words, 0)
             except CommandError as error:
@@ -233,7 +240,7 @@ def run(Desk desk not None, Line line not None, list commands not None):
             if intake.full:
                 return position + 1
         elif row.read:
-            if line.batch_serial == intake.serial:
+            if line.batch_serial == intake.serial and intake.has_seats(line, 1):
                 intake.ride(line, row, words)
             else:
                 group = join(desk, line, row, words, group)
@@ -284,7 +291,7 @@ cdef ReadGroup run_joined(Desk desk, Origin origin, ReadGroup group):
 def read(Desk desk not None, Origin origin not None, Row row not None, words):
     """Put a read where it belongs: into the open batch, into this turn's group, or done."""
     cdef Intake intake = desk.proposer
-    if origin.batch_serial == intake.serial:
+    if origin.batch_serial == intake.serial and intake.has_seats(origin, 1):
         intake.ride(origin, row, words)
     else:
         run_joined(desk, origin, join(desk, origin, row, words, None))

@@ -82,7 +82,10 @@ cdef class Intake:
         commands.add(words, offset)
         if not PyList_GET_SIZE(batch.ops):
             self._first(batch)
+        if origin.batch_serial != self.serial:
+            origin.rides = 0
         if origin.reads:
+            origin.rides += len(origin.reads)
             self._take_reads(origin, batch)
         batch.ops.append(origin)
         origin.batch_serial = self.serial
@@ -94,6 +97,15 @@ cdef class Intake:
             self._close()
             self._send_unsent()
         return 0
+
+    cdef bint has_seats(self, Origin origin, Py_ssize_t count) except -1:
+        """Whether so many more reads of an origin may ride in the open batch.
+
+        All that ride are answered in one go, however slowly their client reads.
+        """
+        if origin.batch_serial == self.serial:
+            count += origin.rides
+        return count <= _bounds.batch_reads_max
 
     cpdef _first(self, OpenBatch batch):
         batch.born = self._loop.time()

@@ -88,8 +88,8 @@ cdef class Line(Origin):
                 self.flush()
                 if self.writing_paused:
                     return 0
-            elif self.held:  # behind answers that are still due
-                return 0
+            elif self.held and (self.waiting or self.writing_paused):
+                return 0  # behind answers that are still due, or to be read; else it may go on
 
     cdef int gauge(self) except -1:
         """Read from the socket only while nothing is held back."""

@@ -13,6 +13,7 @@ from pyraft_fast.errors import RaftException
 class Bounds:
     batch_bytes_soft: int
     batch_commands_max: int
+    batch_reads_max: int
     output_bytes_max: int
     output_bytes_pause: int
     pipeline_commands_max: int
@@ -39,6 +40,7 @@ class Origin:
     waiting: int
     reads: deque[tuple[Any, Any, list[Any]]]
     batch_serial: int
+    rides: int
     level: Any
     out: bytearray
     dirty: bool

@@ -18,6 +18,7 @@ NESTING_MAX: Final = 32  # lists and dicts inside one value, or replies inside r
 CLIENTS_MAX: Final = 10_000
 OUTPUT_BYTES_MAX: Final = 256 * MIB  # unread replies of one connection, then it is closed
 OUTPUT_BYTES_PAUSE: Final = 1 * MIB  # past this the connection is not read until it drains
+REPLY_BYTES_MAX: Final = 254 * MIB  # of one reply; as much as the pause may lie before it, twice
 PIPELINE_COMMANDS_MAX: Final = 10_000  # unanswered commands of one connection before it is paused
 LOG_ITEMS_MAX: Final = 10_000  # commands that GETLOG shows at once
 ANSWER_SECONDS_MAX: Final = 4.0  # redis-py gives up at 5 s
@@ -26,6 +27,7 @@ READ_AGE_MS_MAX: Final = 24 * 3600 * 1000  # how old a client may allow what it 
 # Batches and the log
 BATCH_BYTES_SOFT: Final = 1 * MIB  # a turn's batch is closed past this
 BATCH_COMMANDS_MAX: Final = 4096
+BATCH_READS_MAX: Final = 64  # of one connection between or behind its writes in a batch
 RECORD_BYTES_MAX: Final = 80 * MIB  # header and payload of one log record
 PENDING_BATCHES_MAX: Final = 256  # proposed by this node and not yet applied
 PENDING_BYTES_MAX: Final = 64 * MIB

@@ -30,6 +30,7 @@ from pyraft_fast.serving.signals import on_signals, wait_for_end
 from pyraft_fast.worker.base_worker import BaseWorker
 from pyraft_fast.worker.redis_worker import RedisWorker
 from pyraft_fast.worker.view import DataView
+from pyraft_fast.worker.words import integer
 from pyraft_fast.worker.worker import MergedWorker, Worker
 
 REQUEST_SECONDS = 10.0  # pyraft's reply wait; the engine answers well before
@@ -410,9 +411,11 @@ class RaftNode(DataView):
 
     def config_set(self, name: str, value: str) -> None:
         """Change a setting while the node runs; raises CommandError for those that cannot be."""
-        if name == "raft-log-max" and value.isdigit() and int(value) > 0:
-            self.settings.log_max = int(value)
-            return
+        if name == "raft-log-max":
+            count = integer(value, f"CONFIG SET failed - {name!r} is a number of commands")
+            if count > 0:
+                self.settings.log_max = count
+                return
         if value != self.config_get()[name]:
             raise CommandError(f"CONFIG SET failed - {name!r} can't be set to that while running")
 

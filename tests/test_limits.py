@@ -36,6 +36,9 @@ def test_all_bounds_are_positive_numbers() -> None:
 
 def test_bounds_that_contain_each_other() -> None:
     assert limits.BULK_BYTES_MAX <= limits.COMMAND_BYTES_MAX < limits.RECORD_BYTES_MAX
+    # a reply fits, whatever lies in front of it without being too much to go on
+    assert limits.REPLY_BYTES_MAX + 2 * limits.OUTPUT_BYTES_PAUSE <= limits.OUTPUT_BYTES_MAX
+    assert limits.BULK_BYTES_MAX < limits.REPLY_BYTES_MAX
     # a batch below the soft bound always has room for one more command
     assert limits.BATCH_BYTES_SOFT + limits.COMMAND_BYTES_MAX < limits.RECORD_BYTES_MAX
     assert limits.RECORD_BYTES_MAX < limits.PIPE_FRAME_BYTES_MAX

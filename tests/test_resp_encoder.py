@@ -25,7 +25,7 @@ from pyraft_fast.errors import (
     Uncertain,
     WrongType,
 )
-from pyraft_fast.limits import NESTING_MAX
+from pyraft_fast.limits import NESTING_MAX, REPLY_BYTES_MAX
 from pyraft_fast.protocol.replies import NIL_ARRAY, Map, Push, Status, Verbatim
 from tests.fuzz.fuzz_resp import judge_value
 from tests.twins import resp_twin
@@ -275,6 +275,26 @@ def test_a_container_that_changes_meanwhile_is_no_danger() -> None:
         why = "reply changed while it was written"
         line = f"-ERR handler returned a {name} that cannot be sent: {why}\r\n"
         assert encode(value).decode() == line
+
+
+TOO_LONG = f"-ERR a reply has at most {REPLY_BYTES_MAX} bytes\r\n".encode()
+
+
+@pytest.mark.parametrize("of", [encode, resp_twin.encode])
+def test_a_string_that_is_too_long_for_a_reply_is_an_error(of: Any) -> None:
+    assert of(bytes(REPLY_BYTES_MAX)) == TOO_LONG
+
+
+def test_a_reply_is_given_up_when_it_gets_too_long() -> None:
+    part = "x" * (REPLY_BYTES_MAX // 3)
+    for value in ([part] * 4, {"a": [part] * 3, "b": part}, deque([part, 1, [part, part]])):
+        for proto in (2, 3):
+            assert encode(value, proto) == TOO_LONG
+    out = bytearray(b"+OK\r\n")
+    for value in ([part] * 4, part * 3, part.encode() * 3):
+        encode_into(out, value)
+    assert bytes(out) == b"+OK\r\n" + 3 * TOO_LONG
+    assert encode_command(["a"]) == b"*1\r\n$1\r\na\r\n"
 
 
 def test_interrupts_are_not_swallowed() -> None:

@@ -295,6 +295,16 @@ def test_the_constant_that_programs_set_has_an_effect(node: RaftNode) -> None:
     assert node.config_get()["raft-log-max"] == "777"
 
 
+@pytest.mark.parametrize("value", ["\u00b2", "\u0663", "--5", "x", "", "9" * 5000])
+def test_what_is_no_number_of_commands_is_refused(node: RaftNode, value: str) -> None:
+    before = node.config_get()
+    with pytest.raises(errors.CommandError, match="raft-log-max"):
+        node.config_set("raft-log-max", value)
+    assert node.config_get() == before
+    node.config_set("raft-log-max", "5000")
+    assert node.config_get()["raft-log-max"] == "5000"
+
+
 def test_other_constants_have_pyrafts_values() -> None:
     assert (common.CONF_LOG_FILE_MAX, common.CONF_VOTING_TIME, common.CONF_PING_TIMEOUT) == (
         10_000, 1.0, 5,

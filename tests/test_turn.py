@@ -55,7 +55,8 @@ def test_a_long_pipeline_is_taken_in_pieces() -> None:
     words = [["ping"], ["set", "ok"], ["get", "one"], ["get", "raft"]]
     data = b"".join(encode_command(words[number % 4]) for number in range(5000))
     steps: list[tuple[Any, ...]] = [("come", 0, data, [60_000] * 5)]
-    steps += [("turn_ends",), ("applied",), ("confirm", 0, False), ("settle",)] * 3
+    more = ("come", 0, b"", [60_000] * 5)  # it stops reading now and then
+    steps += [("turn_ends",), ("applied",), ("confirm", 0, False), ("settle",), more] * 100
     product, twin = World(_turn), World(turn_twin)
     for step in steps:
         assert product.play(*step) == twin.play(*step)
@@ -230,6 +231,69 @@ def test_reads_of_a_turn_are_in_one_group_with_each_origin_once_in_a_row(turn: A
     one.level = rounds
     assert turn.run(world.desk, one, [["get", "ok"], ["get", "ok"]]) == 2
     assert (rounds.begun, other.origins, other.count) == ([group, other], [one], 2)
+
+
+def test_reads_go_on_behind_an_answer_past_the_pause(
+    turn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lower(monkeypatch, LOW_BOUNDS)
+    world = World(turn)
+    line = world.slots[0]
+    line.level = world.levels[1]  # its reads run at once
+    most = LOW_BOUNDS["pipeline_commands_max"]
+    words = [["set", "huge"], *[["ping"]] * (most - 1), *[["get", "ok"]] * 3]
+    world.come(0, b"".join(map(encode_command, words)), [4000])
+    assert (line.waiting, line.full, line.answered) == (1, True, 0)
+    world.turn_ends()
+    world.applied()  # its answer alone is past the pause
+    world.settle()
+    assert (line.waiting, line.held, line.answered, line.reading) == (0, [], 4, True)
+
+
+BIG_READS = 12  # of 300 bytes, past every low bound on output together
+
+
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [["set", "ok"], *[["get", "big"]] * BIG_READS],
+        [*[["get", "big"]] * BIG_READS, ["set", "ok"]],
+        [["set", "ok"], ["get", "big"]] * BIG_READS,
+        [["once", "nil"], *[["get", "big"]] * BIG_READS],
+    ],
+    ids=["behind", "before", "between", "behind one taken for idle"],
+)
+def test_reads_around_a_write_wait_for_a_slow_client(
+    turn: Any, monkeypatch: pytest.MonkeyPatch, words: list[list[str]], level: int
+) -> None:
+    lower(monkeypatch, {**LOW_BOUNDS, "pipeline_commands_max": 100})
+    world = World(turn)
+    line = world.slots[0]
+    line.level = world.levels[level]
+    world.stall(0)
+    world.come(0, b"".join(map(encode_command, words)), [4000])
+    for _ in range(3 * BIG_READS):
+        for step in (world.turn_ends, world.applied, world.settle):
+            step()
+        world.confirm(0, False)
+        world.settle()
+        most = LOW_BOUNDS["output_bytes_pause"] + 300 * (LOW_BOUNDS["batch_reads_max"] + 1)
+        assert line.client.unread <= most + 100
+        world.drain(0)
+        world.stall(0)
+    assert (line.answered, line.waiting, line.held) == (len(words), 0, [])
+    ran = [entry[1] for entry in world.log if entry[0] == "host"]
+    assert ran == words
+
+
+def test_few_reads_ride_with_the_write_before_them(turn: Any) -> None:
+    world = World(turn)
+    most = turn_twin.bounds.batch_reads_max
+    words = [["set", "ok"], *[["get", "ok"]] * most]
+    assert turn.run(world.desk, world.slots[0], words) == len(words)
+    assert len(world.proposer.open.ops) == len(words)
+    assert (world.group.count, world.slots[0].rides) == (0, most)
 
 
 def test_who_still_reads_becomes_dirty_once_when_a_group_is_confirmed(turn: Any) -> None:

@@ -23,6 +23,7 @@ from tests.turn_batch import Commands
 LOW_BOUNDS = {
     "batch_bytes_soft": 60,
     "batch_commands_max": 4,
+    "batch_reads_max": 3,
     "output_bytes_max": 4000,
     "output_bytes_pause": 500,
     "pipeline_commands_max": 12,
@@ -445,6 +446,7 @@ class World:
             "waiting": origin.waiting,
             "reads": [(group.context, row.name, words) for group, row, words in origin.reads],
             "serial": origin.batch_serial,
+            "rides": origin.rides,
             "idle": origin.idle_writes,
             "out": bytes(origin.out),
             "dirty": origin.dirty,

@@ -65,7 +65,7 @@ class Applier(_turn.Place):
         self._noting = False
         self.sessions = Sessions()
         self.incarnation = 0
-        self.index = 0
+        self.index = host.store.version = 0  # the store counts entries, too
         self.term = 0
         self.time_ms = 0
         self.position = 0
@@ -191,7 +191,7 @@ class Applier(_turn.Place):
         self._take_over(meta)
 
     def _take_over(self, meta: Meta) -> None:
-        self.index = meta.index
+        self.index = self._host.store.version = meta.index
         self.term = meta.term
         self.time_ms = meta.time_ms
         self.position = 0

@@ -17,11 +17,14 @@ from pyraft_fast.errors import CommandError, ConfigError, NoAuth, NoProto, RaftE
 from pyraft_fast.protocol.replies import Map, Status, Verbatim
 from pyraft_fast.read_level import parse_level
 from pyraft_fast.worker.info import REDIS_VERSION
+from pyraft_fast.worker.words import OUT_OF_RANGE, integer
 
 if TYPE_CHECKING:
     from pyraft_fast.serving.connection import Connection
 
 SERVER_NAME: Final = "redis"  # what client libraries expect to see in HELLO
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1  # Redis' numbers of databases
+NO_CLIENT_ID: Final = "client-id should be greater than 0"
 SPEAK, SKIP, MUTE = range(3)  # CLIENT REPLY ON, SKIP, OFF
 
 OK: Final = Status("OK")
@@ -46,9 +49,7 @@ def hello(connection: Connection, words: Words) -> Any:
     at = 1
     if len(words) > 1:
         at = 2
-        if not words[1].isascii() or not words[1].lstrip("-").isdigit():
-            raise CommandError("Protocol version is not an integer or out of range")
-        proto = int(words[1])
+        proto = integer(words[1], "Protocol version is not an integer or out of range")
         if proto not in (2, 3):
             raise NoProto("unsupported protocol version")
     name: str | None = None
@@ -134,9 +135,10 @@ def reset(connection: Connection, words: Words) -> Any:
 
 def select(connection: Connection, words: Words) -> Any:
     """SELECT 0; there is no other database."""
-    if not words[1].isascii() or not words[1].lstrip("-").isdigit():
-        raise CommandError("value is not an integer or out of range")
-    if int(words[1]) != 0:
+    index = integer(words[1])
+    if not INT32_MIN <= index <= INT32_MAX:
+        raise CommandError(f"{OUT_OF_RANGE}, value must between {INT32_MIN} and {INT32_MAX}")
+    if index != 0:
         raise CommandError("DB index is out of range")
     return OK
 
@@ -223,7 +225,8 @@ def client_list(connection: Connection, words: Words) -> Any:
     if len(words) > 2:
         option = words[2].upper()
         if option == "ID" and len(words) > 3:
-            chosen = [clients[i] for i in map(client_number, words[3:]) if i in clients]
+            numbers = [integer(word, "Invalid client ID") for word in words[3:]]
+            chosen = [clients[number] for number in numbers if number in clients]
         elif option == "TYPE" and len(words) == 4:
             kind = words[3].lower()
             if kind not in ("normal", "master", "replica", "slave", "pubsub"):
@@ -232,13 +235,6 @@ def client_list(connection: Connection, words: Words) -> Any:
         else:
             raise CommandError("syntax error")
     return Verbatim("".join(describe(one) + "\n" for one in chosen))
-
-
-def client_number(word: str) -> int:
-    """Read a client id; raises CommandError."""
-    if not word.isascii() or not word.isdigit() or int(word) == 0:
-        raise CommandError("Invalid client ID")
-    return int(word)
 
 
 def client_kill(connection: Connection, words: Words) -> Any:
@@ -256,7 +252,9 @@ def client_kill(connection: Connection, words: Words) -> Any:
     for option, value in zip(words[2::2], words[3::2], strict=True):
         option = option.upper()
         if option == "ID":
-            wanted = client_number(value)
+            wanted = integer(value, NO_CLIENT_ID)
+            if wanted <= 0:
+                raise CommandError(NO_CLIENT_ID)
             clients = [one for one in clients if one.id == wanted]
         elif option == "ADDR":
             clients = [one for one in clients if one.peer == value]

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from pyraft_fast._entry import Batch
-from pyraft_fast._turn import Intake, OpenBatch, Origin
+from pyraft_fast._turn import Intake, OpenBatch, Origin, bounds
 from pyraft_fast.errors import ClusterDown, CommandError, RaftException, Uncertain, check
 from pyraft_fast.limits import (
     ANSWER_SECONDS_MAX,
@@ -96,6 +96,7 @@ class Proposer(Intake):
     def ride(self, origin: Origin, row: Any, words: list[Any]) -> None:
         """Let a read ride in the open batch, behind the write of its origin there."""
         self.open.ops.append(Ride(origin, row, words))
+        origin.rides += 1
         origin.waiting += 1
 
     def tick(self) -> None:
@@ -122,7 +123,7 @@ class Proposer(Intake):
                     continue
                 except CommandError as error:
                     row = refusal(row, error)
-            if origin.batch_serial == self.serial:
+            if origin.batch_serial == self.serial and origin.rides < bounds.batch_reads_max:
                 self.ride(origin, row, words)
             else:
                 origin.reads.append((group, row, words))

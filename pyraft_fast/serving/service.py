@@ -35,7 +35,7 @@ from pyraft_fast.serving.restarts import Restarts
 from pyraft_fast.serving.roles import NO_ROLE, callbacks_of, line_of, shown
 from pyraft_fast.serving.rows import Rows
 from pyraft_fast.serving.settings import Settings
-from pyraft_fast.serving.snapshot import SnapshotWriter
+from pyraft_fast.serving.snapshot import SnapshotWriter, Waiter, tell_all
 from pyraft_fast.serving.treaty import Consensus, Events, Ready, Request, RoleFact
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Service:
         self._taken: deque[Any] = deque()
         self._loading: Iterator[None] | None = None
         self._after_load: Callable[[], None] | None = None
-        self._wanted: dict[Future, None] = {}  # snapshots to write behind the one under way
+        self._wanted: list[Waiter] = []  # for a snapshot that begins later than they came
         self._draining = self._settling = False
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -355,17 +355,26 @@ class Service:
 
     def checkpoint(self, future: Future, copy_to: str | None) -> None:
         """Write a snapshot of now; behind the one that is being written, if any."""
-        self._wanted.pop(future, None)
+        self._wanted.append((future, copy_to))
+        if len(self._wanted) == 1:
+            self._write_wanted()
+
+    def _write_wanted(self) -> None:
+        """One snapshot for all who want one, as soon as none is being written or loaded."""
         if self._stopping or self._fatal is not None:
-            future.set(TryAgain("the node stops; no snapshot was written"))
+            error = TryAgain("the node stops; no snapshot was written")
         elif self.applier.index == 0:
-            future.set(TryAgain("there is nothing to write yet"))
+            error = TryAgain("there is nothing to write yet")
         elif self.writer.busy or self._loading is not None:
-            self._wanted[future] = None
-            self.loop.call_later(SWEEP_SECONDS, self.checkpoint, future, copy_to)
+            self.loop.call_later(SWEEP_SECONDS, self._write_wanted)
+            return
         else:
-            self.writer.wait(future, copy_to)
+            self.writer.wait(self._wanted)
+            self._wanted = []
             self._write_snapshot()
+            return
+        wanted, self._wanted = self._wanted, []
+        tell_all(wanted, error)
 
     def _snapshot_taken(self, path: str, index: int, term: int) -> None:
         self.applier.discount(*self._in_snapshot)
@@ -473,8 +482,7 @@ class Service:
         self.requests.drop()
         self.proposer.drop_session(Uncertain("the node stopped; the write may have happened"))
         self._refuse_rest()
-        for future in self._wanted:
-            future.set(TryAgain("the node stops; no snapshot was written"))
+        self._write_wanted()
         consensus, self.consensus = self.consensus, None
         if consensus is not None:
             consensus.kill()

@@ -43,6 +43,7 @@ LOG_BYTES_MIN: Final = 64 * MIB  # of log between two snapshots, or as much as t
 LOG_BYTES_MAX: Final = 1024 * MIB
 
 Taken = Callable[[str, int, int], None]
+Waiter = tuple[Future, str | None]  # who wants the path, and where the file is to be copied before
 
 
 class SnapshotWriter:
@@ -63,7 +64,7 @@ class SnapshotWriter:
         self._meta: Meta | None = None
         self._path = ""
         self._result = b""
-        self._waiters: list[tuple[Future, str | None]] = []
+        self._waiters: list[Waiter] = []
         self._not_before = 0.0
         self.failures = 0
         self.last_error = ""
@@ -128,9 +129,9 @@ class SnapshotWriter:
         with contextlib.suppress(OSError):
             self.last_bytes = os.path.getsize(path)
 
-    def wait(self, future: Future, copy_to: str | None) -> None:
-        """Answer `future` with the path when the snapshot that is being written is done."""
-        self._waiters.append((future, copy_to))
+    def wait(self, waiters: list[Waiter]) -> None:
+        """Answer each future with the path when the snapshot that begins now is done."""
+        self._waiters += waiters
 
     def _readable(self) -> None:
         try:
@@ -175,8 +176,7 @@ class SnapshotWriter:
             self.failures += 1
             self._not_before = self._loop.time() + RETRY_SECONDS
             logger.error("snapshot failed, the log is kept: %s", error)
-            for future, _ in waiters:
-                future.set(StorageError(f"snapshot failed: {error}"))
+            tell_all(waiters, StorageError(f"snapshot failed: {error}"))
             return
         self.measure(self._path)
         self._taken(self._path, meta.index, meta.term)
@@ -199,8 +199,13 @@ class SnapshotWriter:
                 os.waitpid(self._pid, 0)
             self._pid = 0
         waiters, self._waiters = self._waiters, []
-        for future, _ in waiters:
-            future.set(StorageError("the node stopped before the snapshot was written"))
+        tell_all(waiters, StorageError("the node stopped before the snapshot was written"))
+
+
+def tell_all(waiters: list[Waiter], error: RaftException) -> None:
+    """Answer everybody with `error`."""
+    for future, _ in waiters:
+        future.set(error)
 
 
 def copy_and_tell(path: str, copy_to: str, future: Future) -> None:

@@ -9,11 +9,12 @@ from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.protocol.replies import Status
 from pyraft_fast.worker.codes import clone
 from pyraft_fast.worker.idle import idle, no_keys
-from pyraft_fast.worker.strings import is_string
+from pyraft_fast.worker.strings import is_string, shown
 from pyraft_fast.worker.types import RedisList, RedisSet, SortedSet, TreeNode
-from pyraft_fast.worker.words import Words, glob, integer, option, syntax_error
+from pyraft_fast.worker.words import Words, glob, integer, option, raw, syntax_error
 
 _SCAN_COUNT: Final = 10
+_EMBSTR_BYTES_MAX: Final = 44
 
 
 def type_name(value: Any) -> str:
@@ -215,10 +216,12 @@ def encoding(value: Any) -> str:
     kind = type_name(value)
     if kind != "string":
         return {"list": "quicklist", "zset": "skiplist"}.get(kind, "hashtable")
-    word = str(value)
-    if len(word) <= 20 and word.lstrip("-").isdigit() and str(int(word)) == word:
-        return "int"
-    return "embstr" if len(word) <= 44 else "raw"
+    word = shown(value)
+    try:
+        integer(word)
+    except CommandError:
+        return "embstr" if len(raw(word)) <= _EMBSTR_BYTES_MAX else "raw"
+    return "int"
 
 
 def need(value: Any, kind: type | tuple[type, ...]) -> Any:

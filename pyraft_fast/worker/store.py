@@ -46,7 +46,7 @@ class Store:
         self.deadlines = _digest.Keyspace(self.notes)  # key -> ms of the cluster's clock
         self.removed = 0  # keys that were removed because they were due
         self.now_ms = 0
-        self.version = 0  # grows with every entry; says whether anything may have changed
+        self.version = 0  # the index of the log entry that `data` is at, on every node alike
         self.ttl = TtlView(self)
         self.scans = ScanCache()
         self._heap: list[tuple[int, int, str]] = []  # (deadline, push number, key)

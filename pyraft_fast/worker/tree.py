@@ -15,7 +15,7 @@ from typing import Any, Final
 from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.limits import NESTING_MAX
 from pyraft_fast.worker.types import TreeNode
-from pyraft_fast.worker.words import INT64_MAX, INT64_MIN, Words, arity_error
+from pyraft_fast.worker.words import INT64_MAX, INT64_MIN, Words, arity_error, raw, text
 
 NO_NODE: Final = "node does not exists"
 NO_ATTRIBUTE: Final = "attr does not exists"
@@ -51,25 +51,33 @@ def _node(store: Any, names: list[str], write: bool = False) -> Any:
     return value
 
 
-def _checked(value: Any, depth: int) -> Any:
-    """A parsed JSON value as it is stored. Raises CommandError for what no snapshot can hold."""
+def _checked(value: Any, depth: int, kind: type[dict[str, Any]] = TreeNode) -> Any:
+    """A parsed JSON value as it is stored; objects inside lists become plain dicts.
+
+    Raises CommandError for what no snapshot can hold.
+    """
     if depth > NESTING:
         raise CommandError(f"JSON is nested deeper than {NESTING}")
+    if isinstance(value, str):
+        return _word(value)
     if isinstance(value, dict):
-        return TreeNode((name, _checked(entry, depth + 1)) for name, entry in value.items())
+        entries = ((_word(name), _checked(item, depth + 1, kind)) for name, item in value.items())
+        return kind(entries)  # of names that have become equal the last one wins, as in JSON
     if isinstance(value, list):
-        return [_plain_item(item, depth + 1) for item in value]
+        return [_checked(item, depth + 1, dict) for item in value]
     if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
         raise CommandError("JSON holds an integer beyond 64 bit")
     return value
 
 
-def _plain_item(value: Any, depth: int) -> Any:
-    """As `_checked`, inside a list, where objects stay plain dicts."""
-    checked = _checked(value, depth)
-    if isinstance(checked, TreeNode):
-        return {name: _plain_item(entry, depth + 1) for name, entry in value.items()}
-    return checked
+def _word(value: str) -> str:
+    """A text of JSON as the log and snapshots give it back: escapes can spell what no word is."""
+    if value.isascii():
+        return value
+    try:
+        return text(raw(value))
+    except UnicodeEncodeError:
+        raise CommandError("JSON holds a surrogate that stands for no character") from None
 
 
 def _refuse_constant(name: str) -> Any:

@@ -41,6 +41,30 @@ def test_select_and_the_ends(tmp_path: Path) -> None:
         assert client.ended()
 
 
+NO_PROTOCOL = "-ERR Protocol version is not an integer or out of range"
+NO_INT = "-ERR value is not an integer or out of range"
+NO_INT32 = "-ERR value is out of range, value must between -2147483648 and 2147483647"
+NO_INDEX = "-ERR DB index is out of range"
+NO_NUMBER = "-ERR client-id should be greater than 0"
+DIGITS = "9" * 5000
+NUMBERS = {
+    "SELECT --1": NO_INT, "SELECT -0": NO_INT, "SELECT 01": NO_INT, f"SELECT {DIGITS}": NO_INT,
+    "SELECT -1": NO_INDEX, "SELECT 2147483647": NO_INDEX, "SELECT 2147483648": NO_INT32,
+    "HELLO --2": NO_PROTOCOL, "HELLO 02": NO_PROTOCOL, f"HELLO {DIGITS}": NO_PROTOCOL,
+    "HELLO -2": "-NOPROTO unsupported protocol version",
+    "CLIENT KILL ID 0": NO_NUMBER, "CLIENT KILL ID x": NO_NUMBER, "CLIENT KILL ID 01": NO_NUMBER,
+    f"CLIENT KILL ID {DIGITS}": NO_NUMBER, f"CLIENT KILL ID {2**63 - 1}": 0,
+    "CLIENT LIST ID 0": "", "CLIENT LIST ID x": "-ERR Invalid client ID",
+    f"CLIENT LIST ID {DIGITS}": "-ERR Invalid client ID",
+}  # fmt: skip
+
+
+def test_odd_numbers_are_answered_as_redis_does(tmp_path: Path) -> None:
+    with running(tmp_path) as node, node.client() as client:
+        for line, want in NUMBERS.items():
+            assert client.ask(line) == want, line[:30]
+
+
 def test_client_subcommands(tmp_path: Path) -> None:
     with running(tmp_path) as node, node.client() as one, node.client() as two:
         number = one.ask("CLIENT ID")

@@ -6,16 +6,18 @@ import os
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pyraft_fast import _entry, common
-from pyraft_fast.errors import StartError, StorageError
+from pyraft_fast.common import Future
+from pyraft_fast.errors import StartError, StorageError, TryAgain
 from pyraft_fast.serving import snapshot, startup
 from pyraft_fast.serving.treaty import RoleFact
 from pyraft_fast.storage.snapshot import read_items, read_meta
-from tests.serving.fake import FakeLog, FakeNode, eventually, running
+from tests.serving.fake import FakeLog, FakeNode, eventually, running, service
 
 
 def test_a_folder_is_used_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,6 +246,51 @@ def test_a_snapshot_that_fails_says_why_and_is_not_the_end(tmp_path: Path) -> No
         node.engine.stop()
 
 
+def test_all_who_want_a_snapshot_meanwhile_get_the_next_one(tmp_path: Path) -> None:
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        client.ask("SET k v")
+        serving = service(node)
+        copy = str(tmp_path / "copy.dat")
+        futures = [Future() for _ in range(50)]
+        timers: list[Any] = []
+
+        def ask_all() -> None:
+            call_later = serving.loop.call_later
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(serving, "loop", SimpleNamespace(
+                    call_later=lambda *args: timers.append(args) or call_later(*args)
+                ))  # fmt: skip
+                for future in futures[:-1]:
+                    serving.checkpoint(future, None)
+                serving.checkpoint(futures[-1], copy)
+
+        serving.loop.call_soon_threadsafe(ask_all)
+        paths = [future.get(20) for future in futures]
+        assert len(timers) == 1
+        assert paths[-1] == copy
+        assert len(set(paths[1:-1])) == 1
+        eventually(lambda: len(log.snapshots) == 2)  # one for the first, one for all the others
+        assert not serving.writer.busy
+
+
+def test_who_waits_for_the_next_snapshot_is_told_when_the_node_stops(tmp_path: Path) -> None:
+    with running(tmp_path, FakeLog()) as node, node.client() as client:
+        client.ask("SET k v")
+        serving = service(node)
+        futures = [Future() for _ in range(3)]
+
+        def ask_and_stop() -> None:
+            for future in futures:
+                serving.checkpoint(future, None)
+            serving.stop(0.0)
+
+        serving.loop.call_soon_threadsafe(ask_and_stop)
+        for future in futures[1:]:
+            with pytest.raises(TryAgain, match="stops"):
+                future.get(20)
+
+
 def test_a_node_starts_from_its_snapshot_and_the_log_behind_it(tmp_path: Path) -> None:
     log = FakeLog()
     with running(tmp_path, log) as node, node.client() as client:
@@ -253,6 +300,7 @@ def test_a_node_starts_from_its_snapshot_and_the_log_behind_it(tmp_path: Path) -
         client.ask("INCR n")
     with running(tmp_path, log) as node, node.client() as client:
         assert client.ask("GET k", "GET n", "INCR n") == ["v", "2", 3]
+        assert service(node).host.store.version == node.engine.applied_index
 
 
 def test_an_installed_snapshot_replaces_the_data(tmp_path: Path) -> None:
@@ -280,6 +328,7 @@ def test_an_installed_snapshot_replaces_the_data(tmp_path: Path) -> None:
         node.in_loop(install)
         eventually(lambda: node.engine.applied_index == index)
         assert client.ask("GET key:2999", "SET more 1", "DBSIZE") == ["2999", "OK", 3001]
+        assert service(node).host.store.version == node.engine.applied_index == index + 1
 
 
 def test_keys_end_through_the_log_on_an_idle_leader(tmp_path: Path) -> None:

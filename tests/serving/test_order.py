@@ -202,9 +202,9 @@ def test_answers_of_one_batch_are_bounded(
         node.worker.handler["look"] = [
             lambda host, words: held.append(max(len(c.out) for c in clients.values())), "we", 0, 0,
         ]  # fmt: skip
-        client.send("LOOK", *["MUCH"] * 100, "LOOK")
+        client.send("LOOK", *["MUCH"] * 60, "LOOK")
         with pytest.raises((ConnectionError, AssertionError)):
-            for _ in range(102):
+            for _ in range(62):
                 client.reply()
         eventually(lambda: len(held) == 2)
         assert held[1] == 0

@@ -11,6 +11,7 @@ from pyraft_fast.errors import check
 bounds = SimpleNamespace(
     batch_bytes_soft=limits.BATCH_BYTES_SOFT,
     batch_commands_max=limits.BATCH_COMMANDS_MAX,
+    batch_reads_max=limits.BATCH_READS_MAX,
     output_bytes_max=limits.OUTPUT_BYTES_MAX,
     output_bytes_pause=limits.OUTPUT_BYTES_PAUSE,
     pipeline_commands_max=limits.PIPELINE_COMMANDS_MAX,
@@ -41,6 +42,9 @@ class Intake:
         batch.commands.add(words, offset)
         if not batch.ops:
             self._first(batch)
+        if origin.batch_serial != self.serial:
+            origin.rides = 0
+        origin.rides += len(origin.reads)
         if origin.reads:
             self._take_reads(origin, batch)
         batch.ops.append(origin)
@@ -50,6 +54,13 @@ class Intake:
         if many or batch.commands.nbytes >= bounds.batch_bytes_soft:
             self._close()
             self._send_unsent()
+
+    def has_seats(self: Any, origin: Any, count: int) -> bool:
+        taken = origin.rides if origin.batch_serial == self.serial else 0
+        return bool(taken + count <= bounds.batch_reads_max)
+
+    def rides(self: Any, origin: Any) -> bool:
+        return origin.batch_serial == self.serial and self.has_seats(origin, 1)
 
     def _first(self: Any, batch: Any) -> None:
         batch.born = self._loop.time()

@@ -22,6 +22,7 @@ from pyraft_fast.limits import (
     COMMAND_BYTES_MAX,
     INLINE_BYTES_MAX,
     NESTING_MAX,
+    REPLY_BYTES_MAX,
 )
 from pyraft_fast.protocol.replies import NIL_ARRAY, Map, Push, Status, Verbatim
 
@@ -314,7 +315,9 @@ def frozen(value: Any) -> Any:
 
 def encode(value: Any, proto: int = 2) -> bytes:
     try:
-        return _encode(value, proto == 3, 0)
+        data = _encode(value, proto == 3, 0)
+        too_long = f"-ERR a reply has at most {REPLY_BYTES_MAX} bytes\r\n".encode()
+        return data if len(data) <= REPLY_BYTES_MAX else too_long
     except Exception as error:
         why = str(error) if isinstance(error, CommandError) else type(error).__name__
         text = f"-ERR handler returned a {type(value).__name__} that cannot be sent: {why}\r\n"

@@ -39,6 +39,7 @@ class Origin:
         self.waiting = 0
         self.reads: deque[Any] = deque()
         self.batch_serial = -1
+        self.rides = 0
         self.idle_writes = 0
         self.out = bytearray()
         self.dirty = False
@@ -174,13 +175,16 @@ def run(desk: Any, line: Any, commands: list[Any]) -> int:
             continue
         if row.write:
             group = run_joined(desk, line, group)
+            if line.reads and not desk.proposer.has_seats(line, len(line.reads)):
+                desk.stats.commands -= len(commands) - position
+                return position
             try:
                 desk.proposer.write(line, words, 0)
             except CommandError as error:
                 line.reply(error)
             if desk.proposer.full:
                 return position + 1
-        elif row.read and line.batch_serial == desk.proposer.serial:
+        elif row.read and desk.proposer.rides(line):
             desk.proposer.ride(line, row, words)
         elif row.read:
             group = join(line, row, words, group)
@@ -223,7 +227,7 @@ def run_joined(desk: Any, origin: Any, group: Any) -> Any:
 
 
 def read(desk: Any, origin: Any, row: Any, words: Any) -> None:
-    if origin.batch_serial == desk.proposer.serial:
+    if desk.proposer.rides(origin):
         desk.proposer.ride(origin, row, words)
     else:
         run_joined(desk, origin, join(origin, row, words, None))
@@ -429,7 +433,7 @@ class Line(Origin):
         if len(self.out) > bounds.output_bytes_pause:
             self.flush()
             return not self.writing_paused
-        return not self.held
+        return not (self.held and (self.waiting or self.writing_paused))
 
     def gauge(self: Any) -> None:
         if self.transport is None or self.closing:

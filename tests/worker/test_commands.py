@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from pyraft_fast._entry import packb, unpackb
 from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.limits import ARGC_MAX
+from pyraft_fast.worker import tree
+from pyraft_fast.worker.scans import ScanCache
 from pyraft_fast.worker.types import RedisList, RedisSet, SortedSet
 from pyraft_fast.worker.words import glob, integer, number, raw, text
 from tests.worker.fake_node import START_MS, FakeNode, shown
@@ -155,6 +158,44 @@ def test_deep_paths_and_json_are_refused(node: FakeNode) -> None:
             node.run("tset", "a", bomb)
 
 
+# What JSON escapes spell, and how a snapshot would give it back
+ESCAPED = {
+    r'{"a":"\udcc3\udca9"}': {"a": "\u00e9"},
+    r'{"\udcc3\udca9":"1","\u00e9":"2"}': {"\u00e9": "2"},
+    r'{"l":["\udcc3\udca9",{"\udcc3\udca9":"\udcff"}]}': {"l": ["\u00e9", {"\u00e9": "\udcff"}]},
+    r'{"c":{"\udce2\udc82\udcac":"\ud83d\ude00"}}': {"c": {"\u20ac": "\U0001f600"}},
+}
+
+
+@pytest.mark.parametrize("given", ESCAPED)
+def test_json_texts_are_kept_as_a_snapshot_gives_them_back(node: FakeNode, given: str) -> None:
+    node.run("tmk", "t", given)
+    assert node.data["t"] == ESCAPED[given]
+    assert unpackb(packb(dict(node.data["t"]))) == ESCAPED[given]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [r'{"a":"\ud800"}', r'{"\udfff":1}', r'{"a":["\udc00"]}', r'{"a":[{"\ud800":1}]}'],
+)
+def test_json_that_no_snapshot_can_hold_is_refused(node: FakeNode, given: str) -> None:
+    for line in (f"tmk t {given}", f"tset a {given}", f"tmk a/b {given}"):
+        node.run("del", "t", "a")
+        node.run("tmk", "a")
+        assert "surrogate" in run(node, line)
+        assert node.data["a"] == {}
+        assert "t" not in node.data
+
+
+def test_objects_and_lists_in_each_other_are_looked_at_once(node: FakeNode) -> None:
+    nested = '[{"a":' * 12 + "1" + "}]" * 12
+    with pytest.MonkeyPatch.context() as patch:
+        looks = []
+        patch.setattr(tree, "_word", lambda word: looks.append(word) or word)
+        node.run("tmk", "t", f'{{"a":{nested}}}')
+    assert len(looks) == 13
+
+
 def walk(node: FakeNode, *words: str) -> list[Any]:
     """Everything a cursor hands out, in the order it comes."""
     head, at = list(words), len(words)
@@ -187,6 +228,40 @@ def test_scan_finds_every_key_that_stays_while_others_come_and_go(node: FakeNode
     stayed = {f"key:{at}" for at in range(turn + 1, 1000)}
     assert stayed <= set(found)
     assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("first_index", [0, 2**31 - 50, 2**31, 2**33])
+def test_a_scan_that_goes_on_elsewhere_takes_no_list_from_before_it(first_index: int) -> None:
+    data = {f"k{at}": "v" for at in range(100)}
+    here, there = ScanCache(), ScanCache()  # of two nodes that have the same data
+    index = first_index
+    there.step("", data, index, 0, 10)  # somebody begins, and leaves it
+    for at in range(100, 200):
+        data[f"k{at}"] = "v"
+        index += 1
+    cursor, found = here.step("", data, index, 0, 10)
+    keys = list(found)
+    while cursor:
+        assert 0 < cursor < 2**63
+        cursor, found = there.step("", data, index, cursor, 10)
+        keys += found
+    assert sorted(keys) == sorted(data)
+
+
+def test_a_scan_goes_on_with_a_list_made_since_it_began() -> None:
+    data = {f"k{at}": "v" for at in range(100)}
+    cache = ScanCache()
+    one, _ = cache.step("", data, 5, 0, 10)
+    data["new"] = "v"
+    two, _ = cache.step("", data, 7, 0, 10)
+    (made,) = cache._kept.values()
+    for index, cursor in ((8, one), (9, two), (6, one)):  # the last as on a node that is behind
+        cache.step("", data, index, cursor, 10)
+        assert list(cache._kept.values()) == [made]
+    ahead = ScanCache().step("", data, 20, 0, 10)[0]
+    for _ in range(2):
+        assert cache.step("", data, 10, ahead, 10)[1]
+        assert cache._kept[""][0] == 10  # made once, of what is here
 
 
 def test_cursors_over_large_collections_of_one_key(node: FakeNode) -> None:

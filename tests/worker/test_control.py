@@ -252,6 +252,9 @@ def test_memory_usage_grows_with_the_value(node: FakeNode) -> None:
 @pytest.mark.parametrize(
     ("line", "encoding"),
     [("set k 5", "int"), ("set k abc", "embstr"), ("set k " + "x" * 45, "raw"),
+     ("set k --5", "embstr"), ("set k \u00b2", "embstr"), ("set k -", "embstr"),
+     ("set k -0", "embstr"), ("set k " + str(2**63), "embstr"), ("set k " + str(-2**63), "int"),
+     ("set k " + "\u00e9" * 22, "embstr"), ("set k " + "\u00e9" * 23, "raw"),
      ("rpush k a", "quicklist"), ("hset k a b", "hashtable"), ("zadd k 1 a", "skiplist")],
 )  # fmt: skip
 def test_object(node: FakeNode, line: str, encoding: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -140,6 +141,94 @@ def test_order_of_a_builtin_set_never_gets_in() -> None:
     assert list(RedisSet(words)) == ["a", "b", "c"]
     assert list(RedisSet(["z"]) | words) == ["z", "a", "b", "c"]
     assert list(words - RedisSet(["b"])) == ["a", "c"]
+
+
+class Shuffled(set[str]):
+    """A built-in set under the hash seed `seed`, so to say."""
+
+    seed = 0
+
+    def __iter__(self) -> Iterator[str]:
+        items = sorted(super().__iter__())
+        random.Random(self.seed).shuffle(items)
+        return iter(items)
+
+
+ORDERLY: list[Callable[[Any, Any], Any]] = [
+    lambda s, other: s.__isub__(other),
+    lambda s, other: s.__ior__(other),
+    lambda s, other: s.__iand__(other),
+    lambda s, other: s.__ixor__(other),
+    lambda s, other: s | other,
+    lambda s, other: s & other,
+    lambda s, other: s - other,
+    lambda s, other: s ^ other,
+    lambda s, other: s.__ror__(other),
+    lambda s, other: s.__rand__(other),
+    lambda s, other: s.__rsub__(other),
+    lambda s, other: s.__rxor__(other),
+    lambda s, other: s.update(other) or s,
+    lambda s, other: s.union(other),
+    lambda s, other: s.intersection(other),
+    lambda s, other: s.difference(other),
+    lambda s, other: RedisSet(other),
+]
+
+
+def orders(kind: Any, act: Callable[[Any, Any], Any]) -> list[list[str]]:
+    """The different orders that `act` leaves, over orders of its operand."""
+    found: list[list[str]] = []
+    for seed in range(12):
+        operand = Shuffled("abcdwxyz")
+        operand.seed = seed
+        order = list(act(kind("abcdefghij"), operand))
+        if order not in found:
+            found.append(order)
+    return found
+
+
+@pytest.mark.parametrize("act", ORDERLY)
+def test_no_order_of_a_builtin_set_shows_in_a_set(act: Callable[[Any, Any], Any]) -> None:
+    assert len(orders(RedisSet, act)) == 1
+
+
+def test_taking_members_away_in_place_takes_them_in_the_order_of_the_operand() -> None:
+    ours = RedisSet("abcdefghij")
+    ours -= ["b", "a"]
+    assert ours.items == ["i", "j", "c", "d", "e", "f", "g", "h"]
+    ours -= ours
+    assert ours.items == []
+
+
+@pytest.mark.parametrize("act", ORDERLY[4:12])
+def test_members_as_replied_keep_their_order_and_differ(act: Callable[[Any, Any], Any]) -> None:
+    ((order,), operand) = orders(Members, act), set("abcdwxyz")
+    assert len(set(order)) == len(order)
+    assert set(order) == act(set("abcdefghij"), operand)
+
+
+def test_members_as_replied_take_any_elements() -> None:
+    ours = Members("abc")
+    assert list(ours | iter("cd")) == ["a", "b", "c", "d"]
+    assert list(ours & iter("xcb")) == ["b", "c"]
+    assert list(ours ^ iter("cdd")) == ["a", "b", "d"]
+    for act in (lambda: ours | 1, lambda: ours & 1, lambda: ours ^ 1, lambda: 1 - ours):
+        with pytest.raises(TypeError):
+            act()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda x, other: x.extend(other) or x,
+        lambda x, other: x.extendleft(other) or x,
+        lambda x, other: x.__iadd__(other),
+        lambda x, other: x.__setitem__(slice(1, 3), other) or x,
+        lambda x, other: RedisList(other),
+    ],
+)
+def test_no_order_of_a_builtin_set_shows_in_a_list(act: Callable[[Any, Any], Any]) -> None:
+    assert len(orders(RedisList, act)) == 1
 
 
 scores = st.sampled_from([0.0, -0.0, 1.0, 2.5, -3.0, float("inf"), float("-inf")])

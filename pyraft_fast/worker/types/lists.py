@@ -2,6 +2,7 @@
 
 It is a deque with the rest of `list` added: slices, slice assignment and deletion, `+`, `sort`,
 `pop(i)`. Reaching into the middle costs time in proportion to the distance from the nearer end.
+Elements that come out of a built-in set come in an order that no hash seed decides.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, ClassVar, SupportsIndex
+
+from pyraft_fast.worker.types.sets import in_order
 
 _get = deque.__getitem__
 _set = deque.__setitem__
@@ -24,7 +27,17 @@ class RedisList(deque):  # type: ignore[type-arg]
     __raft_list__: ClassVar[bool] = True
 
     def __init__(self, items: Iterable[Any] = ()) -> None:
-        super().__init__(items)
+        super().__init__(in_order(items) if isinstance(items, (set, frozenset)) else items)
+
+    def extend(self, iterable: Iterable[Any]) -> None:
+        """Append the elements of `iterable`."""
+        is_set = isinstance(iterable, (set, frozenset))
+        super().extend(in_order(iterable) if is_set else iterable)
+
+    def extendleft(self, iterable: Iterable[Any]) -> None:
+        """Put the elements of `iterable` in front one by one, as a deque does."""
+        is_set = isinstance(iterable, (set, frozenset))
+        super().extendleft(in_order(iterable) if is_set else iterable)
 
     def __getitem__(self, index: Any) -> Any:
         if not isinstance(index, slice):
@@ -50,7 +63,7 @@ class RedisList(deque):  # type: ignore[type-arg]
             _set(self, index, value)
             return
         items = list(self)
-        items[index] = value
+        items[index] = in_order(value)
         self._refill(items)
 
     def __delitem__(self, index: Any) -> None:
@@ -97,7 +110,7 @@ class RedisList(deque):  # type: ignore[type-arg]
         return other + list(self) if isinstance(other, list) else NotImplemented
 
     def __iadd__(self, other: Iterable[Any]) -> RedisList:  # type: ignore[misc]
-        self.extend(list(other))
+        self.extend(in_order(other))
         return self
 
     def __mul__(self, times: Any) -> Any:

@@ -35,6 +35,36 @@ class Members(Set[Any]):
     def __len__(self) -> int:
         return len(self.items)
 
+    # The operators of `Set` walk the other operand, whose order may be that of its hashes.
+    def __or__(self, other: Any) -> Any:
+        if not isinstance(other, Iterable):
+            return NotImplemented
+        return Members(dict.fromkeys([*self.items, *in_order(other)]))
+
+    __ror__ = __or__
+
+    def __and__(self, other: Any) -> Any:
+        if not isinstance(other, Iterable):
+            return NotImplemented
+        kept = other if isinstance(other, Set) else set(other)
+        return Members(member for member in self.items if member in kept)
+
+    __rand__ = __and__
+
+    def __rsub__(self, other: Any) -> Any:
+        if not isinstance(other, Iterable):
+            return NotImplemented
+        mine = set(self.items)
+        return Members(dict.fromkeys(member for member in in_order(other) if member not in mine))
+
+    def __xor__(self, other: Any) -> Any:
+        if not isinstance(other, Iterable):
+            return NotImplemented
+        theirs = Members(in_order(other))
+        return Members([*(self - set(theirs.items)), *self.__rsub__(theirs)])
+
+    __rxor__ = __xor__
+
     def __repr__(self) -> str:
         return f"Members({list(self.items)!r})"
 
@@ -169,6 +199,11 @@ class RedisSet(MutableSet[Any]):
         if not isinstance(other, (Set, set)):
             return NotImplemented
         return RedisSet(member for member in in_order(other) if member not in self)
+
+    def __isub__(self, other: Any) -> Any:  # type: ignore[misc]
+        for member in in_order(other):
+            self.take(member)
+        return self
 
     def __xor__(self, other: Any) -> Any:
         if not isinstance(other, (Set, set)):
