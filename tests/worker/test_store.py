@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgpack
@@ -246,3 +248,30 @@ def test_hash_randomisation_decides_nothing() -> None:
         outputs.append(json.loads(ran.stdout))
     assert len(outputs[0][0]) == 3000
     assert outputs[0] == outputs[1]
+
+
+def test_keys_that_end_together_go_in_the_order_of_their_deadlines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ended(pops_max: int) -> tuple[list[str], dict[str, str], Store]:
+        monkeypatch.setattr("pyraft_fast.worker.store.POPS_MAX", pops_max)
+        store, gone, dice = Store(), list[str](), random.Random(5)
+        for number in range(300):
+            key = f"k{dice.randrange(200)}"
+            store.data[key] = str(number)
+            store.set_deadline(key, dice.choice([100, 150, 200, 300]))
+        pop = store.data.pop
+        watched = SimpleNamespace(pop=lambda key, default: (gone.append(key), pop(key, default)))
+        kept, store.data = store.data, watched  # type: ignore[assignment]
+        store.begin(200)
+        store.data = kept
+        return gone, dict(kept), store
+
+    one_by_one, left, store = ended(1 << 30)
+    assert len(one_by_one) > 50 and left
+    for pops_max in (0, 7, len(one_by_one)):
+        gone, kept, other = ended(pops_max)
+        assert (gone, kept) == (one_by_one, left)
+        assert other.removed == store.removed == len(gone)
+        other.begin(300)
+        assert not other.data and not other.deadlines
