@@ -51,7 +51,7 @@ from cpython.unicode cimport (
     PyUnicode_GET_LENGTH,
 )
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
 
 from pyraft_fast.errors import CommandError, InvariantError, ProtocolError, SnapshotError, check
 
@@ -96,6 +96,7 @@ include "_entry_unpack.pxi"
 include "_record_check.pxi"
 include "_entry_record.pxi"
 include "_entry_group.pxi"
+include "_entry_long.pxi"
 include "_entry_items.pxi"
 
 crc32c_setup()
@@ -114,7 +115,7 @@ def packb(value, /):
     try:
         pack(&out, value, 0)
         if out.used > out.limit:
-            too_large()
+            too_large(&out)
         return PyBytes_FromStringAndSize(<char*> out.data, out.used)
     finally:
         PyMem_Free(out.data)
@@ -181,7 +182,7 @@ cdef class Batch:
                 raise CommandError(f"a batch has at most {BATCH_COMMANDS_MAX} commands")
             pack_command(&self.out, words, offset)
             if self.out.used > self.out.limit:
-                too_large()
+                too_large(&self.out)
             self.count += 1
             done = True
         finally:

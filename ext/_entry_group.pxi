@@ -156,7 +156,7 @@ cdef int pack_state(
         filler = ALIGN_BYTES + (padded(bare) - bare)
     put_text(out, PyBytes_AS_STRING(DOTS), filler)
     if out.used > out.limit - HEADER_BYTES:
-        too_large()
+        too_large(out)
     if out.used % ALIGN_BYTES:
         check(False, "a STATE record has whole units", out.used)
     if length and out.used != length:

@@ -2,10 +2,16 @@
 #
 # A chunk is one value of a msgpack reader: an array of items [key, code, value, deadline]. The
 # value of an item is bytes of its own, packed by itself, so that it may nest as deep as in the log.
+#
+# An item that is too long for a record is written as several, with parts of those bytes: an array
+# of [key, code, part, deadline, number, more] each. Numbers count from 0, the last part has no
+# more behind it, and only the first has a deadline.
 
 cdef enum:
     ARRAY_HEAD_BYTES = 5  # of the array of items, always in its longest form: filled in at the end
     ITEM_BYTES_MAX = RECORD_BYTES_MAX - HEADER_BYTES - ARRAY_HEAD_BYTES
+    AROUND_BYTES = 64  # of an item beside key, code, value and deadline, and of short ones of those
+    SHARE_MIN = 16  # a part has room for this share of an item's bytes, or is not written
 
 
 cdef int pack_item(
@@ -17,7 +23,7 @@ cdef int pack_item(
     """
     pack(packed, value, 0)
     if packed.used > packed.limit:
-        too_large()
+        too_large(packed)
     put_byte(out, 0x94)
     out.place[1] = 0
     pack(out, key, 1)
@@ -27,7 +33,7 @@ cdef int pack_item(
     out.place[1] = 3
     pack(out, deadline, 1)
     if out.used > out.limit:
-        too_large()
+        too_large(out)
     return 0
 
 
@@ -61,11 +67,13 @@ cdef class Chunks:
 
     Before these come the entries of `data`, where one is given: deadlines are looked up in
     `deadlines`, and `freeze(key, value)` says code and plain value, of every text as of the first.
-    Items are taken as they are needed. Memory is bounded by a chunk or the largest item.
+    Items are taken as they are needed. One that has more than `item_bytes_max` bytes is written in
+    parts. Memory is bounded by a chunk or an item of that many bytes, and one element of a value.
     """
 
     cdef object items
     cdef Py_ssize_t bytes_max
+    cdef Py_ssize_t item_bytes_max
     cdef bint busy
     cdef bint waits  # `item` is encoded, and had no room in the chunk before
     cdef object data  # a dict, or of a class that is one; None when it is over
@@ -77,24 +85,37 @@ cdef class Chunks:
     cdef Out packed  # the value of the item
     cdef Out item
     cdef Out chunk
+    # an item of which parts are still to be written: `long_value` is None when there is none
+    cdef LongValue long_value
+    cdef object key
+    cdef object code
+    cdef object deadline  # None behind the first part
+    cdef Py_ssize_t number  # of the part
+    cdef Py_ssize_t part_bytes  # of the value in each part
 
     def __cinit__(
-        self, items, Py_ssize_t bytes_max, /, data=None, deadlines=None, freeze=None
+        self, items, Py_ssize_t bytes_max, /, data=None, deadlines=None, freeze=None,
+        *, Py_ssize_t item_bytes_max=ITEM_BYTES_MAX,
     ):
         check(0 <= bytes_max <= RECORD_BYTES_MAX, "a chunk is a record", bytes_max)
+        check(0 <= item_bytes_max <= ITEM_BYTES_MAX, "an item lies in a record", item_bytes_max)
         if data is not None and not (PyDict_Check(data) and PyDict_Check(deadlines)):
             raise TypeError("data and deadlines must be dicts")
-        self.packed.limit = RECORD_BYTES_MAX
-        self.item.limit = RECORD_BYTES_MAX
+        self.packed.limit = item_bytes_max
+        self.item.limit = item_bytes_max
         self.chunk.limit = bytes_max + RECORD_BYTES_MAX  # never met: items are bounded
         self.bytes_max = bytes_max
+        self.item_bytes_max = item_bytes_max
         self.items = iter(items)
         self.data = data
         self.deadlines = deadlines
         self.freeze = freeze
         self.size = 0 if data is None else PyDict_Size(data)
 
-    def __init__(self, items, bytes_max, /, data=None, deadlines=None, freeze=None):
+    def __init__(
+        self, items, bytes_max, /, data=None, deadlines=None, freeze=None,
+        *, item_bytes_max=ITEM_BYTES_MAX,
+    ):
         """A payload has at most `bytes_max` bytes, unless it is of one item alone."""
 
     def __dealloc__(self):
@@ -136,6 +157,9 @@ cdef class Chunks:
     cdef bint encode_next(self) except -1:
         """Put the bytes of the next item into `item`; False when there is none."""
         cdef PyObject* found
+        if self.long_value is not None:
+            self.encode_part()
+            return True
         if self.data is not None:
             if self.encode_entry():
                 return True
@@ -162,7 +186,10 @@ cdef class Chunks:
             raise RuntimeError("dictionary changed size during iteration")
         if not PyDict_Next(self.data, &self.place, &key, &value):
             return False
-        if self.text_code is not None and is_short_text(key) and is_short_text(value):
+        if (
+            self.text_code is not None and is_short_text(key) and is_short_text(value)
+            and text_size(key) + text_size(value) + AROUND_BYTES <= self.item_bytes_max
+        ):
             deadline = self.deadline_of(key)
             # encoding any other deadline could run code, which may remove the key
             if deadline == NULL or kind_of(deadline) == &PyLong_Type:
@@ -192,18 +219,83 @@ cdef class Chunks:
         return self.encode(key, code, plain, deadline)
 
     cdef int encode(self, object key, object code, object value, object deadline) except -1:
-        """Put the bytes of one item into `item`."""
+        """Put the bytes of one item into `item`, or of its first part if it is too long."""
         try:
             pack_item(&self.packed, &self.item, key, code, value, deadline)
         except CommandError as error:
-            self.refuse(key, error)
-        if self.item.used > ITEM_BYTES_MAX:
-            raise SnapshotError(
-                f"key {key!r} cannot be put into a snapshot: it takes {self.item.used} bytes, and "
-                f"a record has at most {RECORD_BYTES_MAX}"
-            )
+            if not (self.packed.full or self.item.full):
+                self.refuse(key, error)
+            self.begin_parts(key, code, value, deadline)
+            self.encode_part()
         empty(&self.packed)
         return 0
+
+    cdef int begin_parts(self, object key, object code, object value, object deadline) except -1:
+        cdef Py_ssize_t around = 0, room
+        empty(&self.packed)
+        empty(&self.item)
+        self.packed.full = self.item.full = False
+        self.key, self.code, self.deadline = key, code, deadline
+        self.number = 0
+        self.long_value = LongValue()
+        try:
+            self.pack_around()
+            around = self.item.used + AROUND_BYTES
+            self.long_value.begin(value)
+        except CommandError as error:
+            self.refuse_part(error)
+        empty(&self.item)
+        room = self.item_bytes_max - around
+        if room < self.item_bytes_max // SHARE_MIN:
+            self.refuse_part(None)
+        # Short parts are written and read with little memory. Long keys make longer ones, or most
+        # of the file would be keys.
+        self.part_bytes = min(room, max(self.bytes_max, 2 * around))
+        return 0
+
+    cdef int pack_around(self) except -1:
+        """Append to `item` what lies around the value."""
+        self.item.place[1] = 0
+        pack(&self.item, self.key, 1)
+        self.item.place[1] = 1
+        pack(&self.item, self.code, 1)
+        self.item.place[1] = 3
+        return pack(&self.item, self.deadline, 1)
+
+    cdef int encode_part(self) except -1:
+        """Put the bytes of the next part into `item`."""
+        cdef LongValue value = self.long_value
+        cdef bint more = False
+        cdef Py_ssize_t size = 0
+        try:
+            more = value.fill(self.part_bytes)
+            size = min(value.left(), self.part_bytes)
+            put_byte(&self.item, 0x96)
+            pack(&self.item, self.key, 1)
+            pack(&self.item, self.code, 1)
+            put_binary(&self.item, value.packed.data + value.cut, size)
+            pack(&self.item, self.deadline, 1)
+        except CommandError as error:
+            self.refuse_part(error)
+        put_unsigned(&self.item, <u64> self.number)
+        put_byte(&self.item, 0xC3 if more else 0xC2)
+        check(self.item.used <= self.item_bytes_max, "a part of an item is bounded", size)
+        value.cut += size
+        self.number += 1
+        self.deadline = None
+        if not more:
+            self.long_value = self.key = self.code = None
+        return 0
+
+    cdef int refuse_part(self, object error) except -1:
+        if self.long_value.packed.full:
+            why = f"a value, or an element of one, has at most {LONG_BYTES_MAX} bytes"
+        elif error is None or self.item.full:
+            why = f"it leaves no room for its value in records of {RECORD_BYTES_MAX} bytes"
+        else:
+            self.refuse(self.key, error)
+        about = f"key {self.key!r:.200} cannot be put into a snapshot"
+        raise SnapshotError(f"{about}: {why}") from error
 
     cdef int refuse(self, object key, object error) except -1:
         raise SnapshotError(f"key {key!r} cannot be put into a snapshot: {error}") from error

@@ -14,12 +14,14 @@ cdef struct Out:
     Py_ssize_t used
     Py_ssize_t room  # bytes that `data` has
     Py_ssize_t limit  # bytes that `used` may have in the end; `SLACK` more while encoding
+    bint full  # something was too long for `limit`
     bint is_command  # place[0] is the number of a word
     # where we are, for messages, by depth: item n of a list, or ~n for entry n of a dict
     Py_ssize_t place[NESTING_MAX + 1]
 
 
-cdef int too_large() except -1:
+cdef int too_large(Out* out) except -1:
+    out.full = True
     raise CommandError(f"a log record has at most {RECORD_BYTES_MAX} bytes")
 
 
@@ -27,7 +29,7 @@ cdef int grow(Out* out, Py_ssize_t size) except -1:
     cdef Py_ssize_t room = out.room
     cdef void* data
     if size > out.limit + SLACK - out.used:
-        too_large()
+        too_large(out)
     while room < out.used + size:
         room = room * 2 if room else 512
     if room > out.limit + SLACK:
@@ -137,7 +139,7 @@ cdef int pack_float(Out* out, object value) except -1:
 
 cdef inline int put_text(Out* out, const void* data, Py_ssize_t size) except -1:
     if size > out.limit:  # so that the sum below cannot overflow
-        return too_large()
+        return too_large(out)
     reserve(out, size + 5)
     cdef unsigned char* at = out.data + out.used
     if size < 32:
@@ -177,7 +179,7 @@ cdef inline int pack_text(Out* out, object value, int depth) except -1:
 
 cdef inline int put_binary(Out* out, const void* data, Py_ssize_t size) except -1:
     if size > out.limit:
-        return too_large()
+        return too_large(out)
     reserve(out, size + 5)
     if size <= 0xFF:
         put_number(out, 0xC4, <u64> size, 1)
@@ -202,7 +204,7 @@ cdef int put_length(Out* out, Py_ssize_t count, int fixed, int lead) except -1:
     if count <= 0xFFFF:
         return put_number(out, lead, <u64> count, 2)
     if count > out.limit:  # every item takes a byte at least
-        return too_large()
+        return too_large(out)
     return put_number(out, lead + 1, <u64> count, 4)
 
 
@@ -233,6 +235,19 @@ cdef int pack_sequence(Out* out, object items, int depth) except -1:
     return 0
 
 
+cdef inline int pack_entry(Out* out, object key, object value, int depth) except -1:
+    """Append key and value of a dict; depth counts the containers around them, it is one."""
+    if PyUnicode_Check(key):
+        pack_text(out, key, depth)
+    elif PyBytes_Check(key):
+        pack_bytes(out, key)
+    elif PyLong_Check(key) and key is not True and key is not False:
+        pack_int(out, key, depth)
+    else:
+        refuse(out, depth, f"a dict's key must be str, int or bytes, not {name_of(key)}")
+    return pack(out, value, depth)
+
+
 cdef int pack_dict(Out* out, dict entries, int depth) except -1:
     cdef Py_ssize_t number = 0
     cdef Py_ssize_t count = PyDict_Size(entries)
@@ -241,15 +256,7 @@ cdef int pack_dict(Out* out, dict entries, int depth) except -1:
     put_length(out, count, 0x80, 0xDE)
     for key, value in entries.items():
         out.place[depth + 1] = ~number
-        if PyUnicode_Check(key):
-            pack_text(out, key, depth + 1)
-        elif PyBytes_Check(key):
-            pack_bytes(out, key)
-        elif PyLong_Check(key) and key is not True and key is not False:
-            pack_int(out, key, depth + 1)
-        else:
-            refuse(out, depth + 1, f"a dict's key must be str, int or bytes, not {name_of(key)}")
-        pack(out, value, depth + 1)
+        pack_entry(out, key, value, depth + 1)
         number += 1
     if number != count:
         return refuse(out, depth, "a dict changed while it was encoded")

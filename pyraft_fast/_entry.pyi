@@ -81,6 +81,8 @@ class Chunks:
         data: dict[Any, Any] | None = None,
         deadlines: dict[Any, int] | None = None,
         freeze: Callable[[Any, Any], tuple[int, Any]] | None = None,
+        *,
+        item_bytes_max: int = ...,
     ) -> None: ...
     def take(self) -> tuple[int, bytes]: ...
 

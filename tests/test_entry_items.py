@@ -15,11 +15,18 @@ from hypothesis import strategies as st
 
 from pyraft_fast._entry import Chunks, unpackb
 from pyraft_fast.errors import CommandError, InvariantError, SnapshotError
-from pyraft_fast.limits import NESTING_MAX, RECORD_BYTES_MAX, SNAPSHOT_CHUNK_BYTES
+from pyraft_fast.limits import (
+    BULK_BYTES_MAX,
+    NESTING_MAX,
+    RECORD_BYTES_MAX,
+    SNAPSHOT_CHUNK_BYTES,
+)
+from pyraft_fast.storage.parts import Joiner
 from tests.fuzz.fuzz_items import Keyed, difference, outcome, taken
 from tests.twins import items_twin
 
 ITEM_BYTES_MAX = RECORD_BYTES_MAX - 64 - 5
+assert items_twin.ITEM_BYTES_MAX == ITEM_BYTES_MAX
 
 LEAVES = st.one_of(
     st.none(),
@@ -47,10 +54,10 @@ ORDINARY = st.tuples(
 ODD = st.tuples(VALUES, st.integers(0, 9) | VALUES, VALUES, st.none() | VALUES)
 
 
-def agree(items: Iterable[Any], bytes_max: int) -> Any:
+def agree(items: Iterable[Any], *bounds: int) -> Any:
     """What both make of `items`: chunks, and the error that they end with."""
-    got = outcome(taken, items, bytes_max)
-    assert got == outcome(items_twin.chunks, items, bytes_max)
+    got = outcome(taken, items, *bounds)
+    assert got == outcome(items_twin.chunks, items, *bounds)
     return got
 
 
@@ -148,14 +155,136 @@ def test_the_largest_items() -> None:
     around = len(items_twin.encode("k", 1, b"", None)) + 2 * 3  # bin heads of five bytes, not two
     largest = ITEM_BYTES_MAX - around
     tail = ("t", 1, "", None)
-    for size in (largest, largest + 1, largest + 69, largest + 70, RECORD_BYTES_MAX - 4):
-        agree([tail, ("k", 1, b"v" * size, None), tail], SNAPSHOT_CHUNK_BYTES)
-    chunks, error = agree([("k", 1, b"v" * largest, None)], SNAPSHOT_CHUNK_BYTES)
-    assert (len(chunks[0][1]), error) == (RECORD_BYTES_MAX - 64, None)
-    _, error = agree([("k", 1, b"v" * (largest + 1), None)], SNAPSHOT_CHUNK_BYTES)
-    assert f"it takes {ITEM_BYTES_MAX + 1} bytes" in error[1]
-    _, error = agree([("k", 1, b"v" * RECORD_BYTES_MAX, None)], SNAPSHOT_CHUNK_BYTES)
-    assert error[1].endswith(f": a log record has at most {RECORD_BYTES_MAX} bytes")
+    chunks, error = agree([tail, ("k", 1, b"v" * largest, None), tail], SNAPSHOT_CHUNK_BYTES)
+    assert ([len(unpackb(payload)[0]) for _, payload in chunks], error) == ([4] * 3, None)
+    assert len(chunks[1][1]) == RECORD_BYTES_MAX - 64
+    chunks, error = agree([tail, ("k", 1, b"v" * (largest + 1), 9), tail], SNAPSHOT_CHUNK_BYTES)
+    assert (sum(count for count, _ in chunks), error) == (82, None)
+    assert max(len(payload) for _, payload in chunks) < SNAPSHOT_CHUNK_BYTES + 200
+
+
+def test_the_longest_key_leaves_room_for_the_longest_value() -> None:
+    key, value = "k" * BULK_BYTES_MAX, "v" * BULK_BYTES_MAX
+    chunks = list(taken([(key, 1, value, 9)], SNAPSHOT_CHUNK_BYTES))
+    assert max(len(payload) for _, payload in chunks) <= RECORD_BYTES_MAX - 64
+    assert joined(chunks) == [(key, 1, value, 9)]
+    with pytest.raises(SnapshotError, match=r"^key 'k{199} .* leaves no room for its value"):
+        Chunks([("k" * (RECORD_BYTES_MAX // 16 * 15), 1, value, None)], 0).take()
+
+
+# Items that are written in parts
+
+
+def joined(chunks: list[tuple[int, bytes]]) -> list[Any]:
+    """The items again, whole."""
+    joiner, found = Joiner(), []
+    for count, payload in chunks:
+        items = unpackb(payload)
+        assert len(items) == count
+        for item in items:
+            whole = joiner.add(item) if len(item) == 6 else (*item[:2], unpackb(item[2]), item[3])
+            found += [] if whole is None else [whole]
+    joiner.end()
+    return found
+
+
+@settings(deadline=None)
+@given(st.lists(ORDINARY, max_size=20), st.integers(0, 400), st.integers(120, 400))
+def test_long_texts_agree_with_the_twin(items: list[Any], bytes_max: int, most: int) -> None:
+    items = [(key[:5], code, value * 9, due) for key, code, value, due in items]
+    chunks, error = agree(items, bytes_max, most)
+    assert error is None
+    assert all(len(payload) <= max(bytes_max, most + 5) for _, payload in chunks)
+    assert joined(chunks) == items
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(0, 9), inner),
+)
+
+
+@settings(deadline=None)
+@given(PLAIN, st.none() | st.integers(0, 2**50), st.integers(0, 400), st.integers(100, 400))
+def test_long_values_agree_with_the_twin(value: Any, due: Any, bytes_max: int, most: int) -> None:
+    items = [("k", 3, value, due), ("other", 1, [value] * 9, due)]
+    chunks, error = agree(items, bytes_max, most)
+    assert (joined(chunks), error) == (items, None)
+    data = {key: value for key, _, value, _ in items} | {"text": "x" * most, "short": ""}
+    agree(Keyed(data, {"k": 5, "text": 6}), bytes_max, most)
+
+
+@pytest.mark.parametrize("most", range(200, 260))
+def test_an_item_is_cut_where_it_is_one_byte_too_long(most: int) -> None:
+    around = len(items_twin.encode("k", 1, "", None))
+    for value in ("x" * most, ["x"] * most, {f"{i:03}": "x" * 10 for i in range(most // 16)}):
+        cuts = [0, 0]
+        for size in range(len(value)):
+            part = {} if isinstance(value, dict) else value[:size]
+            if isinstance(value, dict):
+                part = dict(list(value.items())[:size])
+            chunks, _ = agree([("k", 1, part, None)], 0, most)
+            whole = len(items_twin.encode("k", 1, part, None)) <= most
+            assert joined(chunks) == [("k", 1, part, None)]
+            assert (len(unpackb(chunks[0][1])[0]) == 4) == whole
+            cuts[whole] += 1
+        assert around < most
+        assert cuts[1]
+
+
+def test_an_element_that_has_no_form_is_named_in_any_part() -> None:
+    for at in (0, 1, 50, 99):
+        items = [("k", 1, [*["x" * 9] * at, {1}, *["x" * 9] * (99 - at)], None)]
+        with pytest.raises(SnapshotError, match=rf"^key 'k' .*: item {at}: set cannot"):
+            list(taken(items, 0, 300))
+        entries = dict.fromkeys(range(1000, 1100), "x" * 9) | {1000 + at: {1}}
+        with pytest.raises(SnapshotError, match=rf"^key 'k' .*: entry {at}: set cannot"):
+            list(taken([("k", 1, entries, None)], 0, 300))
+
+
+def test_a_container_that_changes_between_its_parts_is_noticed() -> None:
+    for value, what in (["x" * 9] * 99, "list"), (dict.fromkeys(range(99), "x" * 9), "dict"):
+        chunks = Chunks([("k", 1, value, None)], 0, item_bytes_max=300)
+        assert chunks.take()[0] == 1
+        value.popitem() if isinstance(value, dict) else value.pop()
+        with pytest.raises(SnapshotError, match=f"a {what} changed while it was encoded"):
+            for _ in range(20):
+                chunks.take()
+
+
+def test_nothing_of_a_long_value_is_kept() -> None:
+    key, element, due = "a key " + str(id(gc)), "element " + str(id(gc)), 10**9 + id(gc)
+    watched = [key, element, due]
+    before = [sys.getrefcount(one) for one in watched]
+    for turns in (1, 3, 99):
+        items = [(key, 1, [element] * 50, due), (key, 1, {"f": element, "g": element * 20}, due)]
+        chunks = Chunks(iter(items), 0, item_bytes_max=200)
+        for _ in range(turns):
+            chunks.take()
+        del chunks, items
+    gc.collect()
+    assert [sys.getrefcount(one) for one in watched] == before
+
+
+def test_memory_is_bounded_by_a_part_and_an_element() -> None:
+    """Not asked of the system: a part is made of so many elements, and no more were looked at."""
+    seen: list[int] = []
+
+    class Looked:
+        __raft_list__ = True
+
+        def __iter__(self) -> Iterator[Any]:
+            seen.append(0)
+            return iter(["x" * 90])
+
+    chunks = Chunks([("k", 1, [Looked() for _ in range(1000)], None)], 0, item_bytes_max=1000)
+    chunks.take()
+    seen.clear()
+    counts = []
+    while chunks.take()[0]:
+        counts.append(len(seen))
+        seen.clear()
+    assert max(counts) < 12
 
 
 def test_what_the_iterable_raises_comes_through() -> None:
@@ -194,6 +323,9 @@ def test_items_that_are_none_are_refused() -> None:
     for bytes_max in (-1, RECORD_BYTES_MAX + 1):
         with pytest.raises(InvariantError):
             Chunks([], bytes_max)
+    for bytes_max in (-1, ITEM_BYTES_MAX + 1):
+        with pytest.raises(InvariantError):
+            Chunks([], 0, item_bytes_max=bytes_max)
 
 
 def test_chunks_are_not_taken_while_one_is_made() -> None:

@@ -6,6 +6,11 @@ Records have the header of log records (length, checksum, kind). META says of wh
 and term the snapshot is; a CHUNK holds items [key, type code, value, deadline], the value packed by
 itself; END holds how many items there are and a checksum of
 all bytes before it, so that a file with a record missing, doubled or moved is refused as well.
+
+What has no room in a record is written as several items [key, type code, part, deadline, number,
+more]: the parts, one behind the other, are the packed value; they are numbered from 0, the last has
+no more behind it, and only the first has the deadline. Readers are given the whole.
+
 A file gets its name when it is durable to its last byte, so under that name it is whole, or it was
 damaged later. It is never executed: items are plain msgpack.
 
@@ -42,11 +47,13 @@ from pyraft_fast.errors import (
 from pyraft_fast.limits import RECORD_BYTES_MAX, SNAPSHOT_CHUNK_BYTES, SNAPSHOTS_KEPT
 from pyraft_fast.storage import names
 from pyraft_fast.storage.disk import OS_DISK, Disk, failed, read_exactly, write_all
+from pyraft_fast.storage.parts import Joiner
 
 MAGIC = "pyraft-fast snapshot"
 VERSION = 1
 
 _SYNC_BYTES = 1 << 20
+_ITEM_BYTES_MAX = RECORD_BYTES_MAX - HEADER_SIZE - 5  # longer ones are written in parts
 
 
 class Meta(NamedTuple):
@@ -120,7 +127,8 @@ def write_snapshot(
 ) -> int:
     """Write a snapshot durably under `path`; returns its size in bytes.
 
-    Fit for a forked child: no threads, no logging, memory bounded by a chunk or the largest item.
+    Fit for a forked child: no threads, no logging. Memory is bounded by a record, one element of a
+    value, and the references in one value.
     What it wrote is removed if it fails. The folder must be that of the final name. `look` is
     called before each record: a writer may find that nobody wants the file any more.
 
@@ -177,9 +185,10 @@ def _payloads(meta: Meta, items: _Items) -> Iterator[tuple[int, int, bytes]]:
     yield KIND_META, 0, _encode_meta(meta)
     if isinstance(items, Keyed):
         parts = (items.data, items.deadlines, items.freeze)
-        chunks = Chunks(items.rest(), SNAPSHOT_CHUNK_BYTES, *parts)
+        rest = items.rest()
+        chunks = Chunks(rest, SNAPSHOT_CHUNK_BYTES, *parts, item_bytes_max=_ITEM_BYTES_MAX)
     else:
-        chunks = Chunks(items, SNAPSHOT_CHUNK_BYTES)
+        chunks = Chunks(items, SNAPSHOT_CHUNK_BYTES, item_bytes_max=_ITEM_BYTES_MAX)
     count, payload = chunks.take()
     while count:
         yield KIND_CHUNK, count, payload
@@ -211,13 +220,20 @@ def read_items(path: str, disk: Disk = OS_DISK) -> Iterator[Item]:
     Items come before the end of the file is checked: use none of them unless the iterator
     finishes. Raises StorageError, DamagedFile.
     """
-    for record in _checked_records(path, disk):
-        if header(record).kind == KIND_CHUNK:
-            try:
-                for key, code, value, deadline_ms in unpackb(record[HEADER_SIZE:]):
-                    yield Item(key, code, unpackb(value), deadline_ms)
-            except (ProtocolError, TypeError, ValueError) as error:
-                raise _damaged(path, 0, f"a chunk cannot be understood ({error})") from error
+    joiner = Joiner()
+    try:
+        for record in _checked_records(path, disk):
+            if header(record).kind == KIND_CHUNK:
+                for item in unpackb(record[HEADER_SIZE:]):
+                    if len(item) == 4 and not joiner.waits:
+                        key, code, value, deadline_ms = item
+                        yield Item(key, code, unpackb(value), deadline_ms)
+                    elif (whole := joiner.add(item)) is not None:
+                        yield Item(*whole)
+                        whole = None  # it may be large
+        joiner.end()
+    except (ProtocolError, TypeError, ValueError) as error:
+        raise _damaged(path, 0, f"a chunk cannot be understood ({error})") from error
 
 
 def verify_snapshot(path: str, disk: Disk = OS_DISK) -> Meta:

@@ -34,7 +34,11 @@ def crc32c(data: bytes, seed: int = 0) -> int:
 
 
 def packb(value: Any) -> bytes:
-    return _bounded(_pack(value, ()), RECORD_BYTES_MAX)
+    return _bounded(packb_long(value), RECORD_BYTES_MAX)
+
+
+def packb_long(value: Any) -> bytes:
+    return _pack(value, ())
 
 
 def _bounded(data: bytes, bytes_max: int) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from pyraft_fast._entry import packb, unpackb
 from pyraft_fast.errors import CommandError, WrongType
 from pyraft_fast.limits import ARGC_MAX
-from pyraft_fast.worker import tree
+from pyraft_fast.worker import strings, tree
 from pyraft_fast.worker.scans import ScanCache
 from pyraft_fast.worker.types import RedisList, RedisSet, SortedSet
 from pyraft_fast.worker.words import glob, integer, number, raw, text
@@ -314,10 +314,20 @@ def test_random_commands_stay_inside_their_bounds(node: FakeNode) -> None:
     assert sorted(node.run("srandmember", "s", "2")) != node.run("srandmember", "none", "2") == []
 
 
-def test_values_past_the_bulk_limit_are_refused(node: FakeNode) -> None:
-    with pytest.raises(CommandError, match="maximum allowed size"):
+def test_values_past_the_bulk_limit_are_refused(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = r"^string exceeds maximum allowed size \(proto-max-bulk-len\)$"
+    with pytest.raises(CommandError, match=why):
         node.run("setrange", "k", str(2**29), "x")
     assert node.data == {}
+    monkeypatch.setattr(strings, "BULK_BYTES_MAX", 10)
+    node.run("set", "k", "é" * 4)
+    for words in (["append", "k", "abc"], ["append", "k", "éa"], ["setrange", "k", "9", "ab"]):
+        with pytest.raises(CommandError, match=why):
+            node.run(*words)
+        assert node.data == {"k": "é" * 4}
+    assert node.run("append", "k", "ab") == 10
 
 
 def test_flushing_takes_everything(node: FakeNode) -> None:
