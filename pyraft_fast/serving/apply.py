@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 POSITION_BITS: Final = 20  # of a dice seed: the command's place in its entry; _turn.RIDING is in it
 RUN_SECONDS: Final = 0.0001  # of applying what nobody waits for, before others may run
 ITEMS_PER_SLICE: Final = 512  # of a snapshot, between looks at the clock
+LENGTH_PER_SLICE: Final = 64 * 1024  # of their values, in characters or elements
 
 
 class NodeFailure(RaftException):
@@ -177,9 +178,13 @@ class Applier(_turn.Place):
             store.clear()
             store.begin(meta.time_ms)
         slice_: list[Any] = []
+        length = 0
         for item in read_items(path):
             slice_.append(item)
-            if len(slice_) == ITEMS_PER_SLICE:
+            if isinstance(item.value, (str, list, dict)):
+                length += len(item.value)
+            if len(slice_) == ITEMS_PER_SLICE or length >= LENGTH_PER_SLICE:
+                length = 0
                 with lock:
                     for key, code, value, deadline_ms in slice_:
                         store.load_item(key, code, value, deadline_ms)

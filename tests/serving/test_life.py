@@ -153,6 +153,19 @@ def test_by_default_a_snapshot_also_waits_for_a_log_that_is_worth_it(
         eventually(lambda: len(log.snapshots) == 2)
 
 
+def test_large_values_are_loaded_in_as_many_slices(tmp_path: Path) -> None:
+    log = FakeLog()
+    with running(tmp_path, log) as node, node.client() as client:
+        for number in range(5):
+            node.engine.submit(["SET", f"k{number}", 100_000 * "x"]).get(5)
+        client.ask(*[f"SET s{number} x" for number in range(100)])
+        path = node.engine.checkpoint().get(20)
+        applier = node.engine._service.applier
+        steps = node.in_loop(lambda: len(list(applier.load(path))))
+        assert steps == 5, "one for each large value; the small ones are a last one"
+        assert client.ask("STRLEN k4", "GET s99") == [100_000, b"x"]
+
+
 def test_a_few_large_values_make_a_log_long_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
