@@ -163,7 +163,7 @@ def test_large_values_are_loaded_in_as_many_slices(tmp_path: Path) -> None:
         applier = node.engine._service.applier
         steps = node.in_loop(lambda: len(list(applier.load(path))))
         assert steps == 5, "one for each large value; the small ones are a last one"
-        assert client.ask("STRLEN k4", "GET s99") == [100_000, b"x"]
+        assert client.ask("STRLEN k4", "GET s99") == [100_000, "x"]
 
 
 def test_a_few_large_values_make_a_log_long_enough(
