@@ -13,6 +13,8 @@ cdef enum:
     AROUND_BYTES = 64  # of an item beside key, code, value and deadline, and of short ones of those
     SHARE_MIN = 16  # a part has room for this share of an item's bytes, or is not written
 
+SNAPSHOT_ITEM_BYTES_MAX = ITEM_BYTES_MAX
+
 
 cdef int pack_item(
     Out* packed, Out* out, object key, object code, object value, object deadline

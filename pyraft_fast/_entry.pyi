@@ -7,6 +7,7 @@ from typing import Any, Final, NoReturn, TypeAlias, final
 _Buffer: TypeAlias = Any
 
 HEADER_SIZE: Final[int]
+SNAPSHOT_ITEM_BYTES_MAX: Final[int]
 CRC32C_HARDWARE: Final[bool]
 
 KIND_NOTHING: Final[int]

@@ -106,12 +106,9 @@ def _probe(raft: Raft, peer: Progress) -> None:
     """One message; whether it was taken decides what comes next.
 
     Each heartbeat that is answered may be followed by another one, so it brings no more than a
-    little. A long entry waits until it is known where the peer's log stands.
+    little.
     """
-    first = raft.log.read(peer.next, peer.next + 1, 1)
-    is_long = len(first) > 0 and first[0].size > PROBE_BYTES_MAX
-    bytes_max = 0 if is_long else min(PROBE_BYTES_MAX, raft.config.append_bytes_max)
-    if _send_append(raft, peer, bytes_max):
+    if _send_append(raft, peer, min(PROBE_BYTES_MAX, raft.config.append_bytes_max)):
         peer.is_paused = True
 
 
@@ -126,6 +123,8 @@ def _send_append(raft: Raft, peer: Progress, bytes_max: int) -> bool:
         peer.move(SNAPSHOT)
         raft.wants_snapshot.append(peer.nid)
         return False
+    if entries and peer.state == PROBE and entries[0].size > PROBE_BYTES_MAX:
+        entries = ()  # a long entry waits until it is known where the peer's log stands
     last = previous
     peer.sent_tick = raft.ticks
     if entries:

@@ -29,6 +29,7 @@ from pyraft_fast._entry import (
     KIND_CHUNK,
     KIND_END,
     KIND_META,
+    SNAPSHOT_ITEM_BYTES_MAX,
     Chunks,
     crc32c,
     header,
@@ -53,7 +54,6 @@ MAGIC = "pyraft-fast snapshot"
 VERSION = 1
 
 _SYNC_BYTES = 1 << 20
-_ITEM_BYTES_MAX = RECORD_BYTES_MAX - HEADER_SIZE - 5  # longer ones are written in parts
 
 
 class Meta(NamedTuple):
@@ -186,9 +186,9 @@ def _payloads(meta: Meta, items: _Items) -> Iterator[tuple[int, int, bytes]]:
     if isinstance(items, Keyed):
         parts = (items.data, items.deadlines, items.freeze)
         rest = items.rest()
-        chunks = Chunks(rest, SNAPSHOT_CHUNK_BYTES, *parts, item_bytes_max=_ITEM_BYTES_MAX)
+        chunks = Chunks(rest, SNAPSHOT_CHUNK_BYTES, *parts, item_bytes_max=SNAPSHOT_ITEM_BYTES_MAX)
     else:
-        chunks = Chunks(items, SNAPSHOT_CHUNK_BYTES, item_bytes_max=_ITEM_BYTES_MAX)
+        chunks = Chunks(items, SNAPSHOT_CHUNK_BYTES, item_bytes_max=SNAPSHOT_ITEM_BYTES_MAX)
     count, payload = chunks.take()
     while count:
         yield KIND_CHUNK, count, payload

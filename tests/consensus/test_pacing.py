@@ -67,15 +67,20 @@ def test_what_came_since_the_last_look_has_until_the_next_one() -> None:
     assert not to(obey(raft).send_now, "3", MessageKind.APPEND)
 
 
-def test_who_is_slow_and_gets_on_has_one_look_more() -> None:
+def watched_while_slow(count: int) -> tuple[Raft, Hand, list[str]]:
+    """Of so many entries all but the last are committed at the first look, which goes by."""
     raft, hand, watch, wakes = watched()
-    for _ in range(3):
+    for _ in range(count):
         propose(raft)
     obey(raft)
-    last = raft.log.last
     watch.turn()
-    accept(raft, "2", last - 1)
+    accept(raft, "2", raft.log.last - 1)
     hand.fire()
+    return raft, hand, wakes
+
+
+def test_who_is_slow_and_gets_on_has_one_look_more() -> None:
+    raft, hand, wakes = watched_while_slow(3)
     assert not wakes
     assert not to(obey(raft).send_now, "3", MessageKind.APPEND)
     hand.fire()
@@ -84,14 +89,8 @@ def test_who_is_slow_and_gets_on_has_one_look_more() -> None:
 
 
 def test_what_came_in_the_look_that_was_given_counts_from_the_next() -> None:
-    raft, hand, watch, wakes = watched()
-    for _ in range(2):
-        propose(raft)
-    obey(raft)
+    raft, hand, wakes = watched_while_slow(2)
     last = raft.log.last
-    watch.turn()
-    accept(raft, "2", last - 1)
-    hand.fire()
     propose(raft)
     obey(raft)
     accept(raft, "2", last)

@@ -40,7 +40,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shorten(patch: pytest.MonkeyPatch, item: int = 300, chunk: int = 500) -> None:
-    patch.setattr(snapshot, "_ITEM_BYTES_MAX", item)
+    patch.setattr(snapshot, "SNAPSHOT_ITEM_BYTES_MAX", item)
     patch.setattr(snapshot, "SNAPSHOT_CHUNK_BYTES", chunk)
 
 
